@@ -1,0 +1,166 @@
+// Package qemu starts a Coracle image as a QEMU machine: for `coracle run`,
+// for the tests and for the benchmarks, which all want the same firmware,
+// disk overlay, serial console and port forwarding.
+//
+// Config.Args is pure: the whole machine as a command line. Start adds what
+// needs the host: the overlay, the firmware variables, the process. The guest
+// is never given the image itself to write on, only a qcow2 overlay, so that
+// an image can be booted any number of times, side by side.
+//
+// Left out on purpose: a QMP client of the full protocol. The only command
+// that is needed (the power button) is one line of JSON.
+package qemu
+
+import (
+	"fmt"
+	"path/filepath"
+	"strconv"
+)
+
+// Config describes one machine. Sizes are in MiB unless named otherwise.
+type Config struct {
+	Name     string // for messages and file names
+	Dir      string // holds overlay, variables, console log, sockets; must exist
+	Image    string // the image to boot, raw or qcow2; never written to
+	Disk     string // overlay file; empty: Dir/disk.qcow2, made anew
+	DiskSize int64  // size of the overlay in bytes; 0: the image's own
+	Bus      string // virtio (default), nvme, sata, scsi
+	Memory   int    // MiB; 0: 2048
+	CPUs     int    // 0: 2
+
+	Accel    string // kvm or tcg; empty: DetectAccel
+	Firmware Firmware
+
+	UserData    string // file given as fw_cfg opt/coracle/user-data; empty: none
+	KernelArgs  string // added to the command line through SMBIOS
+	ExtraDrives []Drive
+	Forwards    []Forward
+	NoNetwork   bool // a network card with nothing behind it: no DHCP answers
+	Stdio       bool // serial console on this process's terminal
+	ExtraArgs   []string
+}
+
+// Firmware is an OVMF build: the code, mapped read-only, and the template of
+// its variable store, of which each machine gets a copy.
+type Firmware struct{ Code, Vars string }
+
+// Drive is a further disk.
+type Drive struct {
+	File, Format string // Format is raw or qcow2
+	ReadOnly     bool
+	CDROM        bool
+}
+
+// Forward is a TCP port of the host's loopback that leads into the guest.
+type Forward struct{ Host, Guest int }
+
+func (c Config) disk() string {
+	if c.Disk != "" {
+		return c.Disk
+	}
+	return filepath.Join(c.Dir, "disk.qcow2")
+}
+
+// ConsoleLog is the file that receives all that the serial console prints.
+func (c Config) ConsoleLog() string { return filepath.Join(c.Dir, "console.log") }
+
+func (c Config) consoleSocket() string { return filepath.Join(c.Dir, "console.sock") }
+func (c Config) qmpSocket() string     { return filepath.Join(c.Dir, "qmp.sock") }
+func (c Config) vars() string          { return filepath.Join(c.Dir, "vars.fd") }
+
+// Args returns QEMU's arguments for the machine.
+func (c Config) Args() ([]string, error) {
+	memory, cpus := c.Memory, c.CPUs
+	if memory == 0 {
+		memory = 2048
+	}
+	if cpus == 0 {
+		cpus = 2
+	}
+	args := []string{
+		"-name", "coracle-" + c.Name,
+		"-machine", "q35,smm=off",
+		"-m", strconv.Itoa(memory),
+		"-smp", strconv.Itoa(cpus),
+		"-display", "none",
+		"-no-user-config", "-nodefaults",
+		"-device", "virtio-rng-pci",
+		"-drive", "if=pflash,format=raw,unit=0,readonly=on,file=" + c.Firmware.Code,
+		"-drive", "if=pflash,format=raw,unit=1,file=" + c.vars(),
+		"-qmp", "unix:" + c.qmpSocket() + ",server=on,wait=off",
+	}
+	switch c.Accel {
+	case "kvm":
+		args = append(args, "-accel", "kvm", "-cpu", "host")
+	case "tcg", "":
+		args = append(args, "-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max")
+	default:
+		return nil, fmt.Errorf("qemu arguments: accelerator %q: use kvm or tcg", c.Accel)
+	}
+	disk, err := diskArgs(c.Bus, c.disk())
+	if err != nil {
+		return nil, err
+	}
+	args = append(args, disk...)
+	for i, d := range c.ExtraDrives {
+		args = append(args, extraDriveArgs(i, d)...)
+	}
+	args = append(args, c.networkArgs()...)
+	args = append(args, c.consoleArgs()...)
+	if c.UserData != "" {
+		args = append(args, "-fw_cfg", "name=opt/coracle/user-data,file="+c.UserData)
+	}
+	if c.KernelArgs != "" {
+		args = append(args, "-smbios", "type=11,value=io.systemd.stub.kernel-cmdline-extra="+c.KernelArgs)
+	}
+	return append(args, c.ExtraArgs...), nil
+}
+
+func diskArgs(bus, file string) ([]string, error) {
+	drive := []string{"-drive", "if=none,id=disk0,format=qcow2,discard=unmap,cache=unsafe,file=" + file}
+	switch bus {
+	case "", "virtio":
+		return append(drive, "-device", "virtio-blk-pci,drive=disk0,bootindex=1"), nil
+	case "nvme":
+		return append(drive, "-device", "nvme,drive=disk0,serial=coracle0,bootindex=1"), nil
+	case "sata":
+		return append(drive, "-device", "ide-hd,drive=disk0,bus=ide.0,bootindex=1"), nil
+	case "scsi":
+		return append(drive, "-device", "virtio-scsi-pci,id=scsi0",
+			"-device", "scsi-hd,drive=disk0,bus=scsi0.0,bootindex=1"), nil
+	}
+	return nil, fmt.Errorf("qemu arguments: disk bus %q: use virtio, nvme, sata or scsi", bus)
+}
+
+func extraDriveArgs(i int, d Drive) []string {
+	id := fmt.Sprintf("extra%d", i)
+	spec := fmt.Sprintf("if=none,id=%s,format=%s,file=%s", id, d.Format, d.File)
+	if d.ReadOnly || d.CDROM {
+		spec += ",readonly=on"
+	}
+	device := "virtio-blk-pci,drive=" + id
+	if d.CDROM {
+		device = fmt.Sprintf("ide-cd,drive=%s,bus=ide.%d", id, i+1)
+	}
+	return []string{"-drive", spec, "-device", device}
+}
+
+func (c Config) networkArgs() []string {
+	if c.NoNetwork {
+		return []string{"-netdev", "hubport,id=net0,hubid=0", "-device", "virtio-net-pci,netdev=net0,romfile="}
+	}
+	spec := "user,id=net0"
+	for _, f := range c.Forwards {
+		spec += fmt.Sprintf(",hostfwd=tcp:127.0.0.1:%d-:%d", f.Host, f.Guest)
+	}
+	return []string{"-netdev", spec, "-device", "virtio-net-pci,netdev=net0,romfile="}
+}
+
+func (c Config) consoleArgs() []string {
+	if c.Stdio {
+		return []string{"-chardev", "stdio,id=con,mux=on,signal=off,logfile=" + c.ConsoleLog(),
+			"-serial", "chardev:con", "-mon", "chardev=con,mode=readline"}
+	}
+	return []string{"-chardev", "socket,id=con,server=on,wait=off,path=" + c.consoleSocket() + ",logfile=" + c.ConsoleLog(),
+		"-serial", "chardev:con"}
+}
