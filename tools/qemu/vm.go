@@ -104,6 +104,16 @@ func CreateOverlay(ctx context.Context, image, overlay string, size int64) error
 // Done is closed when QEMU has ended.
 func (vm *VM) Done() <-chan struct{} { return vm.done }
 
+// Running says whether QEMU has not ended yet.
+func (vm *VM) Running() bool {
+	select {
+	case <-vm.done:
+		return false
+	default:
+		return true
+	}
+}
+
 // Wait waits for the machine to end; an error carries QEMU's own words.
 func (vm *VM) Wait(ctx context.Context) error {
 	select {

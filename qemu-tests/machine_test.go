@@ -1,0 +1,292 @@
+package qemutests
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coracle-os/coracle/qemu-tests/machine"
+)
+
+// userData is the example that users start from, as published, plus what the
+// checks look at.
+const userData = `#cloud-config
+hostname: boat
+ssh_authorized_keys:
+  - $KEY
+users:
+  - name: alice
+    groups: [docker]
+    ssh_authorized_keys:
+      - $KEY
+write_files:
+  - path: /etc/docker/daemon.json
+    content: '%s'
+  - path: /opt/secret
+    permissions: "0600"
+    owner: core:core
+    encoding: base64
+    content: aGVsbG8=
+  - path: /etc/addresses
+    content: "private=$private_ipv4"
+coreos:
+  etcd:
+    addr: $private_ipv4:4001
+    peer-addr: $private_ipv4:7001
+  units:
+    - name: etcd.service
+      command: start
+    - name: hello1.service
+      command: start
+      content: |
+        [Unit]
+        Description=My Service
+        After=docker.service
+        [Service]
+        TimeoutStartSec=0
+        Restart=always
+        RestartSec=30s
+        ExecStartPre=-/usr/bin/docker kill hello
+        ExecStartPre=-/usr/bin/docker rm hello
+        ExecStart=/usr/bin/docker run --name hello busybox /bin/sh -c "while true; do echo Hello World; sleep 1; done"
+        ExecStop=/usr/bin/docker stop hello
+    - name: crash.service
+      command: start
+      content: |
+        [Service]
+        Restart=always
+        RestartSec=0
+        StartLimitBurst=4
+        ExecStart=/bin/sh -c "echo crashing; kill -SEGV $$$$"
+    - name: wanted.service
+      enable: true
+      content: |
+        [Service]
+        Type=oneshot
+        RemainAfterExit=yes
+        Environment=GREETING=hi
+        ExecStart=/bin/sh -c "echo $GREETING from %%n on %%H"
+        [Install]
+        WantedBy=multi-user.target
+    - name: tree.service
+      content: |
+        [Service]
+        ExecStart=/bin/sh -c "sleep 1000 & setsid sleep 1001 & trap '' TERM; while true; do sleep 1; done"
+        TimeoutStopSec=2s
+        Color=blue
+`
+
+// TestMachine boots once, checks what a user would look at, reboots, and
+// switches off.
+func TestMachine(t *testing.T) {
+	port := serveRegistry(t)
+	m := machine.Boot(t, machine.Options{
+		UserData: fmt.Sprintf(userData, mirrorConfig(port)),
+		DiskSize: 8 << 30,
+		Forwards: []int{2379, 4001, 8080},
+	})
+	m.Dial("core")
+
+	t.Run("provisioned", func(t *testing.T) { checkProvisioned(t, m) })
+	t.Run("system", func(t *testing.T) { checkSystem(t, m) })
+	t.Run("units", func(t *testing.T) { checkUnits(t, m) })
+	t.Run("journal", func(t *testing.T) { checkJournal(t, m) })
+	t.Run("kv", func(t *testing.T) { checkKV(t, m) })
+	t.Run("containers", func(t *testing.T) { checkContainers(t, m) })
+	t.Run("reboot", func(t *testing.T) { checkReboot(t, m) })
+	t.Run("poweroff", func(t *testing.T) { checkPowerOff(t, m) })
+}
+
+func checkProvisioned(t *testing.T, m *machine.Machine) {
+	for command, want := range map[string]string{
+		"hostname":                       "boat",
+		"cat /etc/hostname":              "boat",
+		"cat /opt/secret":                "hello",
+		"stat -c '%a %U:%G' /opt/secret": "600 core:core",
+		"cat /etc/addresses":             "private=10.0.2.15",
+		"id -un":                         "core",
+		"id -u":                          "500",
+		"sudo id -u":                     "0",
+		"sudo -i id -u":                  "0",
+		"bash -c 'echo $((6*7))'":        "42",
+		"sh -c 'for i in 1 2; do echo -n $i; done'": "12",
+		"systemctl is-active wanted.service":        "active",
+	} {
+		if got := m.Run(command); got != want {
+			t.Errorf("%s: %q, want %q", command, got, want)
+		}
+	}
+	if r := m.Exec("alice", "id -Gn"); !strings.Contains(r.Out, "docker") {
+		t.Errorf("alice is in %q, want docker among them", r.Out)
+	}
+	if got := m.Run("cat /run/systemd/system/etcd.service.d/20-cloudinit.conf"); !strings.Contains(got, `ETCD_ADDR=10.0.2.15:4001`) {
+		t.Errorf("etcd's drop-in is\n%s", got)
+	}
+}
+
+func checkSystem(t *testing.T, m *machine.Machine) {
+	if r := m.Exec("core", "sudo touch /usr/x"); r.Code == 0 || !strings.Contains(r.Err, "ead-only") {
+		t.Errorf("writing to /usr: exit %d, %q; want a read-only file system", r.Code, r.Err)
+	}
+	if got := m.Run("cat /proc/mounts"); !regexp.MustCompile(`(?m)^/dev/(dm-0|mapper/root) / erofs ro`).MatchString(got) {
+		t.Errorf("the root is not the verified EROFS:\n%s", got)
+	}
+	var boot struct {
+		RootHash      string
+		VolatileState bool
+	}
+	if err := json.Unmarshal([]byte(m.Run("cat /run/coracle/boot.json")), &boot); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(m.Run("cat /proc/cmdline"), "roothash="+boot.RootHash) || boot.VolatileState {
+		t.Errorf("boot.json says %+v", boot)
+	}
+	size := m.Run("df -k /var | tail -1 | awk '{print $2}'")
+	if len(size) < 7 {
+		t.Errorf("/var has %s KiB on a disk of 8 GiB: it did not grow", size)
+	}
+	if id := m.Run("cat /etc/machine-id"); !regexp.MustCompile(`^[0-9a-f]{32}$`).MatchString(id) {
+		t.Errorf("machine-id is %q", id)
+	}
+}
+
+func checkUnits(t *testing.T, m *machine.Machine) {
+	m.Run("sudo systemctl start tree.service")
+	if got := m.Run("systemctl is-active tree.service"); got != "active" {
+		t.Errorf("tree.service is %q after start", got)
+	}
+	m.Eventually("pgrep -f 'sleep 100[01]' | wc -l", "2", 10*time.Second)
+	m.Run("sudo systemctl stop tree.service")
+	if got := m.Exec("core", "pgrep -f 'sleep 100[01]'"); got.Out != "" {
+		t.Errorf("stopping tree.service left processes %q", got.Out)
+	}
+	if r := m.Exec("core", "systemctl is-active tree.service"); r.Code != 3 {
+		t.Errorf("is-active of a stopped unit: exit %d, want 3", r.Code)
+	}
+	m.Run("sudo systemctl restart wanted.service")
+	if got := m.Run("systemctl status wanted.service"); !strings.Contains(got, "Active: active (exited)") {
+		t.Errorf("status:\n%s", got)
+	}
+	if r := m.Exec("core", "systemctl status crash.service"); r.Code != 3 || !strings.Contains(r.Out, "failed") {
+		t.Errorf("status of a crashed unit: exit %d\n%s", r.Code, r.Out)
+	}
+	if r := m.Exec("core", "systemctl start none.service"); r.Code == 0 {
+		t.Error("a user without rights started a unit")
+	}
+	if r := m.Exec("core", "sudo systemctl start none.service"); r.Code != 5 {
+		t.Errorf("start of a unit that is not there: exit %d, want 5", r.Code)
+	}
+	if got := m.Run("systemctl list-units --no-pager"); !strings.Contains(got, "etcd.service") || !strings.Contains(got, "UNIT") {
+		t.Errorf("list-units:\n%s", got)
+	}
+	if got := m.Run("systemctl cat hello1.service"); !strings.Contains(got, "# /etc/systemd/system/hello1.service") {
+		t.Errorf("cat:\n%s", got)
+	}
+	if r := m.Exec("core", "systemctl list-units --failed --no-legend"); strings.Count(strings.TrimSpace(r.Out), "\n") != 0 || !strings.Contains(r.Out, "crash.service") {
+		t.Errorf("only crash.service may have failed:\n%s", r.Out)
+	}
+}
+
+func checkJournal(t *testing.T, m *machine.Machine) {
+	if got := m.Run("journalctl -u wanted.service -n 5 --no-pager"); !strings.Contains(got, "hi from wanted.service on boat") {
+		t.Errorf("journal of wanted.service:\n%s", got)
+	}
+	line := m.Run("journalctl -b -u crash.service -o json -n 1")
+	record := map[string]any{}
+	if err := json.Unmarshal([]byte(line), &record); err != nil {
+		t.Fatalf("journalctl -o json: %v in %q", err, line)
+	}
+	for _, field := range []string{"MESSAGE", "__REALTIME_TIMESTAMP", "_BOOT_ID"} {
+		if record[field] == nil {
+			t.Errorf("a record has no %s: %s", field, line)
+		}
+	}
+	if got := m.Run("journalctl -k -n 1000 --no-pager"); !strings.Contains(got, "Linux version") {
+		t.Error("the journal does not hold the kernel's messages")
+	}
+	if got := m.Run("journalctl -u tree.service --no-pager; journalctl -b --no-pager"); !strings.Contains(got, "Color") {
+		t.Error("the unknown key Color= is not warned of")
+	}
+}
+
+func checkKV(t *testing.T, m *machine.Machine) {
+	m.Eventually("etcdctl endpoint health", "", time.Minute)
+	m.Run("etcdctl put message Hello")
+	if got := m.Run("etcdctl --endpoints=http://127.0.0.1:4001 get message --print-value-only"); got != "Hello" {
+		t.Errorf("get message: %q", got)
+	}
+	resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/version", m.Port(4001)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if body, _ := io.ReadAll(resp.Body); !strings.Contains(string(body), `"etcdserver":"3.7`) {
+		t.Errorf("/version on 4001 says %s", body)
+	}
+}
+
+func checkContainers(t *testing.T, m *machine.Machine) {
+	m.Eventually("docker logs hello", "Hello World", 3*time.Minute)
+	m.Run("docker run -d --name web -p 8080:80 -v /srv/web:/www busybox sh -c 'echo served > /www/index.html; httpd -f -h /www'")
+	m.Eventually("wget -q -O - http://127.0.0.1:8080/index.html", "served", time.Minute)
+	resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/index.html", m.Port(8080)))
+	if err != nil {
+		t.Error(err)
+	} else {
+		resp.Body.Close()
+	}
+	if got := m.Run("cat /srv/web/index.html; docker exec web cat /www/index.html"); got != "served\nserved" {
+		t.Errorf("the volume holds %q", got)
+	}
+	m.Run("docker run -d --name phoenix --restart=always busybox sh -c 'sleep 1; exit 1'")
+	m.Eventually("docker inspect -f 'restarts={{.RestartCount}}.' phoenix", "restarts=2.", time.Minute)
+	m.Run("docker rm -f phoenix web")
+	if got := m.Run("docker info -f '{{.CgroupVersion}} {{.Driver}}'"); !strings.HasPrefix(got, "2 over") {
+		t.Errorf("docker runs with %q", got)
+	}
+	m.Run("sudo ctr --namespace moby containers ls")
+	m.Run("sudo systemctl stop hello1.service")
+	if got := m.Run("docker ps -q -f name=hello"); got != "" {
+		t.Errorf("container hello still runs after its unit was stopped")
+	}
+}
+
+func checkReboot(t *testing.T, m *machine.Machine) {
+	id, boot := m.Run("cat /etc/machine-id"), m.Run("cat /proc/sys/kernel/random/boot_id")
+	hostKey := m.Run("cat /etc/ssh/ssh_host_ed25519_key.pub")
+	m.Run("echo kept > /home/core/file; sync")
+	from := len(m.Console())
+	m.Exec("core", "sudo systemctl reboot")
+	m.WaitConsole(`Linux version`, from, time.Minute)
+	if got := m.Run("cat /proc/sys/kernel/random/boot_id"); got == boot {
+		t.Fatal("the machine did not reboot")
+	}
+	for command, want := range map[string]string{
+		"cat /etc/machine-id": id, "cat /home/core/file": "kept",
+		"cat /etc/ssh/ssh_host_ed25519_key.pub": hostKey,
+	} {
+		if got := m.Run(command); got != want {
+			t.Errorf("after a reboot, %s: %q, want %q", command, got, want)
+		}
+	}
+	m.Eventually("etcdctl get message --print-value-only", "Hello", time.Minute)
+	if got := m.Run("journalctl --list-boots --no-pager | tail -n 2 | wc -l"); got != "2" {
+		t.Errorf("the journal knows %s boots, want 2", got)
+	}
+}
+
+func checkPowerOff(t *testing.T, m *machine.Machine) {
+	from := len(m.Console())
+	m.Exec("core", "sudo systemctl poweroff")
+	m.WaitEnd(90 * time.Second)
+	console := m.Console()[from:]
+	stopped, unmounted := strings.Index(console, "Stopped"), strings.Index(console, "nmount")
+	if stopped < 0 || unmounted < stopped {
+		t.Errorf("the shutdown is not orderly: want units stopped, then file systems unmounted:\n%s", console)
+	}
+}
