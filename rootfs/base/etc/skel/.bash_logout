@@ -1,0 +1,1 @@
+# Run when a login shell ends.
