@@ -1,0 +1,99 @@
+// Package bootinfo is what stage 1 tells the programs of the root about the
+// boot: a small JSON file that stage 1 writes once, before it switches root,
+// and PID 1, the login banner and the update agents read.
+//
+// Nothing in it is trusted for security: the kernel has already verified the
+// root by the time that anyone can read it.
+package bootinfo
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// Path is where stage 1 leaves the file, seen from the running system.
+const Path = "/run/coracle/boot.json"
+
+// Info is one boot as stage 1 saw it.
+type Info struct {
+	// RootHash is the dm-verity root hash of the mounted root, 64 lower-case
+	// hexadecimal digits: the identity of the release.
+	RootHash string `json:"rootHash"`
+	// Slot is "A" or "B", from the name of the root partition; "" when the
+	// partition is named otherwise.
+	Slot string `json:"slot"`
+	// RootDevice, VerityDevice and StateDevice are device nodes, such as
+	// "/dev/vda3". StateDevice is "" when there is no state partition.
+	RootDevice   string `json:"rootDevice"`
+	VerityDevice string `json:"verityDevice"`
+	StateDevice  string `json:"stateDevice"`
+	// VolatileState is true when /var is a tmpfs because the state partition
+	// is missing or unusable. The reason is in Notices.
+	VolatileState bool `json:"volatileState"`
+	// Notices are sentences for the owner of the machine: what was not as it
+	// should be, and what to do. Empty when all is well.
+	Notices []string `json:"notices"`
+	// Watchdog is the armed hardware watchdog, or nil. Stage 1 closes the
+	// device without disarming it: whoever reads this must open Device again
+	// and ping it within TimeoutSeconds, or the machine resets.
+	Watchdog *Watchdog `json:"watchdog,omitempty"`
+	// KernelMillis is the time from kernel start to stage 1, and
+	// Stage1Millis from there to the switch of roots, in milliseconds.
+	KernelMillis int64 `json:"kernelMillis"`
+	Stage1Millis int64 `json:"stage1Millis"`
+	// Steps are the parts of Stage1Millis in the order they ended.
+	Steps []Step `json:"steps,omitempty"`
+}
+
+// Watchdog is an armed hardware watchdog.
+type Watchdog struct {
+	Device         string `json:"device"`
+	TimeoutSeconds int    `json:"timeoutSeconds"`
+}
+
+// Step is one timed step of stage 1.
+type Step struct {
+	Name string `json:"name"`
+	// EndMillis is when it ended, in milliseconds since kernel start.
+	EndMillis int64 `json:"endMillis"`
+	Millis    int64 `json:"millis"`
+}
+
+// Read reads the file at path. The error wraps fs.ErrNotExist when the
+// machine was not started by stage 1, in a container for instance.
+func Read(path string) (Info, error) {
+	var info Info
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return info, fmt.Errorf("read boot information: %w", err)
+	}
+	if err := json.Unmarshal(data, &info); err != nil {
+		return Info{}, fmt.Errorf("read boot information %q: %w", path, err)
+	}
+	return info, nil
+}
+
+// Write writes info to path, which is replaced as a whole, and makes the
+// directory if need be.
+func Write(path string, info Info) error {
+	if info.Notices == nil {
+		info.Notices = []string{}
+	}
+	data, err := json.MarshalIndent(info, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write boot information: %w", err)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("write boot information: %w", err)
+	}
+	temp := path + ".new"
+	if err := os.WriteFile(temp, append(data, '\n'), 0o644); err != nil {
+		return fmt.Errorf("write boot information: %w", err)
+	}
+	if err := os.Rename(temp, path); err != nil {
+		return fmt.Errorf("write boot information: %w", err)
+	}
+	return nil
+}
