@@ -32,8 +32,8 @@ type Options struct {
 	NoNetwork   bool
 	ExtraDrives []qemu.Drive
 	Forwards    []int                // guest ports besides 22
-	Overlay     func(disk string)    // changes the overlay before the first boot
 	Allow       *regexp.Regexp       // console lines that are no failure in this test
+	WithKey     func(key string)     // prepares what needs the owner's public key
 	Change      func(c *qemu.Config) // last word on the machine
 }
 
@@ -92,12 +92,8 @@ func Boot(t testing.TB, o Options) *Machine {
 			t.Fatal(err)
 		}
 	}
-	if o.Overlay != nil {
-		disk := filepath.Join(dir, "disk.qcow2")
-		if err := qemu.CreateOverlay(t.Context(), image, disk, o.DiskSize); err != nil {
-			t.Fatal(err)
-		}
-		o.Overlay(disk)
+	if o.WithKey != nil {
+		o.WithKey(m.AuthorizedKey())
 	}
 	if o.Change != nil {
 		o.Change(&c)

@@ -1,0 +1,195 @@
+package qemutests
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coracle-os/coracle/qemu-tests/machine"
+	"github.com/coracle-os/coracle/tools/qemu"
+)
+
+const keyOnly = "#cloud-config\nssh_authorized_keys:\n  - $KEY\n"
+
+func image(path string) func(*qemu.Config) { return func(c *qemu.Config) { c.Image = path } }
+
+// TestFlippedByte damages the root where nothing reads it during a boot, and
+// then reads it: the block is not served, the machine restarts.
+func TestFlippedByte(t *testing.T) {
+	disk := diskCopy(t)
+	root := findPartition(t, disk, "root-A")
+	flip(t, disk, root.Start*512+int64(erofsBlocks(t, disk, root)-1)*4096)
+	m := machine.Boot(t, machine.Options{UserData: keyOnly, Change: image(disk)})
+	m.Dial("core")
+	from := len(m.Console())
+	if r := m.Exec("core", "sudo sh -c 'cat /dev/dm-0 > /dev/null' && echo served"); strings.Contains(r.Out, "served") {
+		t.Error("a damaged block was served")
+	}
+	m.WaitConsole(`Linux version`, from, 2*time.Minute)
+	if console := m.Console()[from:]; !strings.Contains(console, "verity") {
+		t.Errorf("the console does not say why the machine restarted:\n%s", console)
+	}
+}
+
+// erofsBlocks reads the number of 4 KiB blocks from the superblock.
+func erofsBlocks(t *testing.T, disk string, root partition) uint32 {
+	t.Helper()
+	f, err := os.Open(disk)
+	must(t, err)
+	defer f.Close()
+	super := make([]byte, 128)
+	_, err = f.ReadAt(super, root.Start*512+1024)
+	must(t, err)
+	return binary.LittleEndian.Uint32(super[36:])
+}
+
+// TestMissingVerity boots a disk without its hash tree under a counted entry:
+// stage 1 names the cause and restarts, and the boot loader counts the tries.
+func TestMissingVerity(t *testing.T) {
+	disk := diskCopy(t)
+	run(t, "sgdisk", "-d", fmt.Sprint(findPartition(t, disk, "root-A-verity").Number), disk)
+	list := strings.Fields(onESP(t, disk, "mdir", "-b", "::/EFI/Linux"))
+	if len(list) != 1 {
+		t.Fatalf("the ESP holds %q, want one UKI", list)
+	}
+	name := strings.TrimSuffix(filepath.Base(list[0]), ".efi")
+	onESP(t, disk, "mren", "::/EFI/Linux/"+name+".efi", name+"+3-0.efi")
+	overlay := ""
+	m := machine.Boot(t, machine.Options{UserData: keyOnly, Change: func(c *qemu.Config) {
+		c.Image, overlay = disk, filepath.Join(c.Dir, "disk.qcow2")
+	}})
+	m.WaitConsole(`verity`, 0, 2*time.Minute)
+	m.WaitConsole(`(?i)(reboot|restart)\w* in 10`, 0, 2*time.Minute)
+	from := len(m.Console())
+	m.WaitConsole(`Linux version`, from, 2*time.Minute)
+	m.Kill()
+	after := disk + ".after"
+	t.Cleanup(func() { os.Remove(after) })
+	run(t, "qemu-img", "convert", "-O", "raw", overlay, after)
+	if got := onESP(t, after, "mdir", "-b", "::/EFI/Linux"); !strings.Contains(got, name+"+1-2.efi") {
+		t.Errorf("after two tries the ESP holds %q, want %s+1-2.efi", got, name)
+	}
+}
+
+// TestNoState boots a disk without a state partition: it comes up on memory,
+// says so, and lets its owner in.
+func TestNoState(t *testing.T) {
+	disk := diskCopy(t)
+	run(t, "sgdisk", "-d", fmt.Sprint(findPartition(t, disk, "state").Number), disk)
+	m := machine.Boot(t, machine.Options{UserData: keyOnly, Change: image(disk)})
+	if got := m.Run("cat /run/coracle/boot.json"); !regexp.MustCompile(`"volatileState":\s*true`).MatchString(got) {
+		t.Errorf("boot.json: %s", got)
+	}
+	if !regexp.MustCompile(`(?i)state partition`).MatchString(m.Console()) {
+		t.Error("the console does not name the missing state partition")
+	}
+}
+
+// TestTruncated boots a disk that ends inside the root partition.
+func TestTruncated(t *testing.T) {
+	disk := diskCopy(t)
+	root := findPartition(t, disk, "root-A")
+	must(t, os.Truncate(disk, (root.Start+root.Size/16)*512))
+	m := machine.Boot(t, machine.Options{UserData: keyOnly, Change: image(disk)})
+	m.WaitConsole(`(?i)(truncated|ends|beyond|smaller|short)`, 0, 2*time.Minute)
+	m.WaitConsole(`(?i)(reboot|restart)\w* in 10`, 0, 2*time.Minute)
+}
+
+// TestAlone boots without DHCP, config drive or user-data on a disk bus that
+// is not virtio: the console still lets its owner in.
+func TestAlone(t *testing.T) {
+	m := machine.Boot(t, machine.Options{NoNetwork: true, Bus: "nvme", KernelArgs: "coracle.autologin"})
+	m.WaitConsole(`core@\S+[:~ ].*\$ `, 0, machine.BootTimeout)
+	from := len(m.Console())
+	m.Type("journalctl -u systemd-networkd -u coreos-cloudinit --no-pager; systemctl is-system-running; echo end-$((1+1))\n")
+	m.WaitConsole(`end-2`, from, time.Minute)
+	if text := m.Console()[from:]; !regexp.MustCompile(`(?i)dhcp`).MatchString(text) {
+		t.Errorf("the journal does not say that no DHCP server answers:\n%s", text)
+	}
+	from = len(m.Console())
+	must(t, m.PowerButton())
+	m.WaitEnd(90 * time.Second)
+}
+
+// badUserData is wrong in the ways that users get it wrong.
+const badUserData = `#cloud-config
+hostname: [not, a, name]
+colour: blue
+ssh_authorized_keys:
+  - $KEY
+write_files:
+  - path: /etc/good
+    content: good
+  - path: /etc/bad
+    encoding: base64
+    content: "%%%"
+coreos:
+  units:
+    - name: fine.service
+      command: start
+      content: |
+        [Service]
+        Type=oneshot
+        RemainAfterExit=yes
+        ExecStart=/bin/true
+    - name: odd.service
+      command: dance
+`
+
+// TestBadUserData takes its document from a URL on the kernel command line, on
+// a SATA disk, fills the state partition and reboots.
+func TestBadUserData(t *testing.T) {
+	document := ""
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, document) }))
+	defer server.Close()
+	url := strings.Replace(server.URL, "127.0.0.1", "10.0.2.2", 1)
+	m := machine.Boot(t, machine.Options{Bus: "sata", KernelArgs: "cloud-config-url=" + url + "/user-data"})
+	document = strings.ReplaceAll(badUserData, "$KEY", m.AuthorizedKey())
+	m.Dial("core")
+	m.Eventually("systemctl is-active coreos-cloudinit.service fine.service || true", "active\nactive", time.Minute)
+	if got := m.Run("cat /etc/good; ls /etc/bad 2>&1 || true"); !strings.HasPrefix(got, "good") {
+		t.Errorf("the valid file is not there: %q", got)
+	}
+	for _, want := range []string{`line 2\b.*hostname`, `line 3\b.*colour`, `line 1[01]\b.*content`, `command`} {
+		for where, text := range map[string]string{"console": m.Console(), "journal": m.Run("journalctl -u coreos-cloudinit --no-pager")} {
+			if !regexp.MustCompile(want).MatchString(text) {
+				t.Errorf("the %s has no message like %q", where, want)
+			}
+		}
+	}
+
+	m.Exec("core", "sudo sh -c 'dd if=/dev/zero of=/var/fill bs=1M; sync'")
+	from := len(m.Console())
+	m.Exec("core", "sudo systemctl reboot")
+	m.WaitConsole(`Linux version`, from, 2*time.Minute)
+	if got := m.Run("df /var | tail -1"); !strings.Contains(got, "100%") {
+		t.Errorf("/var is not full any more: %s", got)
+	}
+	m.Run("sudo rm /var/fill")
+}
+
+// TestConfigDrive takes hostname, key and user-data from a config drive, on a
+// SCSI disk.
+func TestConfigDrive(t *testing.T) {
+	dir := t.TempDir()
+	iso := filepath.Join(dir, "config.iso")
+	m := machine.Boot(t, machine.Options{Bus: "scsi", Change: func(c *qemu.Config) {
+		c.ExtraDrives = []qemu.Drive{{File: iso, Format: "raw", CDROM: true}}
+	}, WithKey: func(key string) {
+		latest := filepath.Join(dir, "root", "openstack", "latest")
+		must(t, os.MkdirAll(latest, 0o755))
+		must(t, os.WriteFile(filepath.Join(latest, "user_data"), []byte("#!/bin/bash\necho \"script on $(hostname)\" > /etc/ran\n"), 0o644))
+		must(t, os.WriteFile(filepath.Join(latest, "meta_data.json"),
+			[]byte(fmt.Sprintf(`{"hostname": "drive", "public_keys": {"mine": %q}}`, key)), 0o644))
+		run(t, "genisoimage", "-quiet", "-V", "config-2", "-r", "-J", "-o", iso, filepath.Join(dir, "root"))
+	}})
+	m.Dial("core")
+	m.Eventually("cat /etc/ran", "script on drive", time.Minute)
+}
