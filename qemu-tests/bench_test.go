@@ -1,0 +1,99 @@
+package qemutests
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coracle-os/coracle/qemu-tests/machine"
+)
+
+const runs = 3 // of each measurement; the median is reported
+
+const benchUserData = keyOnly + `coreos:
+  units:
+    - name: docker.service
+      command: start
+`
+
+// BenchmarkBoot reports, as medians: seconds from the kernel's start until
+// sshd, etcd and docker are ready, the memory that is used when all of them
+// idle, and the time from power-on to the SSH greeting as seen from outside.
+func BenchmarkBoot(b *testing.B) {
+	figures := map[string][]float64{}
+	for range runs {
+		start := time.Now()
+		m := machine.Boot(b, machine.Options{UserData: benchUserData})
+		m.Dial("core")
+		figures["poweron-to-login-s"] = append(figures["poweron-to-login-s"], time.Since(start).Seconds())
+		for _, unit := range []string{"sshd", "etcd", "docker"} {
+			m.Eventually("systemctl is-active "+unit+".service || true", "active\n", 3*time.Minute)
+			us := number(b, m.Run("systemctl show --value -p ActiveEnterTimestampMonotonic "+unit+".service"))
+			figures[unit+"-ready-s"] = append(figures[unit+"-ready-s"], us/1e6)
+		}
+		// Memory settles once the garbage collectors of the services have run.
+		m.Run("sleep 20")
+		used := number(b, m.Run(`awk '/^MemTotal|^MemAvailable/ {a[$1]=$2} END {print a["MemTotal:"]-a["MemAvailable:"]}' /proc/meminfo`))
+		figures["used-MiB"] = append(figures["used-MiB"], used/1024)
+		m.Kill()
+	}
+	report(b, figures)
+}
+
+// BenchmarkSize reports the bytes of what a build leaves.
+func BenchmarkSize(b *testing.B) {
+	dir := filepath.Dir(machine.Image(b))
+	for _, name := range []string{"coracle.efi", "coracle.qcow2", "root.erofs"} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(float64(info.Size())/1e6, name+"-MB")
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkBuild reports the seconds of a build with empty step and compiler
+// caches (downloads stay), and of one with nothing changed.
+func BenchmarkBuild(b *testing.B) {
+	figures := map[string][]float64{}
+	build := func(name, dir string, env ...string) {
+		start := time.Now()
+		cmd := exec.Command("go", "run", "./tools/coracle", "build", "-o", dir)
+		cmd.Dir, cmd.Env = "..", append(os.Environ(), env...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			b.Fatalf("build: %v\n%s", err, out)
+		}
+		figures[name] = append(figures[name], time.Since(start).Seconds())
+	}
+	dir := b.TempDir()
+	build("cold-s", dir, "GOCACHE="+filepath.Join(b.TempDir(), "go"))
+	for range runs {
+		build("warm-s", dir)
+	}
+	report(b, figures)
+}
+
+func number(b *testing.B, s string) float64 {
+	b.Helper()
+	f, err := strconv.ParseFloat(strings.TrimSpace(s), 64)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return f
+}
+
+func report(b *testing.B, figures map[string][]float64) {
+	for name, values := range figures {
+		slices.Sort(values)
+		b.ReportMetric(values[len(values)/2], name)
+		b.Log(name, fmt.Sprint(values))
+	}
+	b.ReportMetric(0, "ns/op")
+}
