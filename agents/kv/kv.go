@@ -1,0 +1,194 @@
+// Package kv runs etcd 3.7 on a Coracle machine, embedded, as `etcd.service`.
+// It is for the machine's own agents and for the programs of its owner, which
+// find the store where they always did: clients on ports 2379 and 4001, peers
+// on 2380, and on 7001 when an older address says so.
+//
+// Settings come from etcd's flags and from the variables ETCD_*. Those of etcd
+// 0.4 and 2, which older cloud-configs set, are mapped onto today's; one that
+// has no counterpart is named in a warning. Without any setting the machine is
+// a cluster of one that only it can reach; with an address to advertise it
+// listens on every interface. An address that was not known yet when the
+// settings were written never keeps the member from starting.
+//
+// Compared with upstream's own main: readiness is told to the service manager
+// in the same way, the log is plain lines with priorities for the journal, an
+// error ends in a message and exit code 1 (2 for wrong flags) and never in a
+// stack trace. Upstream's `gateway` and `grpc-proxy` are left out, and so are,
+// for now, token discovery and the v2 API.
+package kv
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/coracle-os/coracle/rootfs/program"
+	"github.com/coreos/go-systemd/v22/daemon"
+	"go.etcd.io/etcd/api/v3/version"
+	"go.etcd.io/etcd/client/pkg/v3/logutil"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+)
+
+// gcPercent keeps an idle member small: its heap is a few MiB, so that
+// collecting more often costs little. GOGC in the environment wins.
+const gcPercent = 40
+
+// Main runs one etcd member until ctx ends or the member fails.
+func Main(ctx context.Context, args []string, stdio program.Stdio) int {
+	hostname, _ := os.Hostname()
+	id, _ := os.ReadFile("/etc/machine-id")
+	m := Machine{ID: strings.TrimSpace(string(id)), Hostname: hostname}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+	err := run(ctx, args[1:], os.Environ(), m, stdio)
+	switch {
+	case err == nil, errors.Is(err, errHelp):
+		return 0
+	case errors.Is(err, errUsage):
+		fmt.Fprintf(stdio.Err, "etcd: %v\n", err)
+		return 2
+	default:
+		fmt.Fprintf(stdio.Err, "etcd: %v\n", err)
+		return 1
+	}
+}
+
+var errUsage = errors.New("see etcd --help")
+
+func run(ctx context.Context, args, environ []string, m Machine, stdio program.Stdio) error {
+	o, settings, err := read(args, environ, m, stdio)
+	if err != nil {
+		return err
+	}
+	level := logutil.ConvertToZapLevel(o.embed.LogLevel)
+	log := newLogger(stdio.Err, level, os.Getenv("NOTIFY_SOCKET") != "")
+	for _, w := range settings.Warnings {
+		log.Warn(w)
+	}
+	o.embed.ZapLoggerBuilder = embed.NewZapLoggerBuilder(log)
+	cfg, err := o.config()
+	if err != nil {
+		return err
+	}
+	grpc.EnableTracing = false
+	cfg.SetupGlobalLoggers()
+	return serve(ctx, cfg, log)
+}
+
+// read takes the settings from the command line and the environment.
+func read(args, environ []string, m Machine, stdio program.Stdio) (*options, Settings, error) {
+	o := newOptions(stdio.Err)
+	switch err := o.set.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return nil, Settings{}, errHelp
+	case err != nil:
+		return nil, Settings{}, errUsage
+	case o.set.NArg() > 0:
+		return nil, Settings{}, fmt.Errorf("%q is not a flag; %w", o.set.Arg(0), errUsage)
+	case o.version:
+		printVersion(stdio.Out)
+		return nil, Settings{}, errHelp
+	}
+	s, err := FromEnvironment(append(environ, flagsAsEnvironment(o.set)...), m, o.known)
+	if err != nil {
+		return nil, s, err
+	}
+	if s.Flags["config-file"] != "" {
+		o.configFile = s.Flags["config-file"]
+		return o, s, nil
+	}
+	return o, s, o.apply(s)
+}
+
+// flagsAsEnvironment gives the flags of the command line as variables, so that
+// what they leave open is completed in one place.
+func flagsAsEnvironment(fs *flag.FlagSet) []string {
+	var out []string
+	fs.Visit(func(f *flag.Flag) {
+		name := "ETCD_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		out = append(out, name+"="+f.Value.String())
+	})
+	return out
+}
+
+func printVersion(w io.Writer) {
+	fmt.Fprintf(w, "etcd Version: %s\nGit SHA: %s\nGo Version: %s\nGo OS/Arch: %s/%s\n",
+		version.Version, version.GitSHA, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
+
+// serve runs the member and tells the service manager when it answers.
+func serve(ctx context.Context, cfg *embed.Config, log *zap.Logger) (err error) {
+	// Upstream panics on a data directory that it cannot use.
+	defer func() {
+		if p := recover(); p != nil {
+			err = explain(cfg, fmt.Errorf("run etcd: %v", p))
+		}
+	}()
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return explain(cfg, fmt.Errorf("make the data directory: %w", err))
+	}
+	e, err := embed.StartEtcd(cfg)
+	if err != nil {
+		return explain(cfg, fmt.Errorf("start etcd: %w", err))
+	}
+	defer e.Close()
+	select {
+	case <-e.Server.ReadyNotify():
+	case <-e.Server.StopNotify():
+		return explain(cfg, errors.New("run etcd: the member stopped before it was ready"))
+	case err := <-e.Err():
+		return explain(cfg, fmt.Errorf("run etcd: %w", err))
+	case <-ctx.Done():
+		return nil
+	}
+	notify(log, daemon.SdNotifyReady)
+	releaseMemory()
+	select {
+	case <-ctx.Done():
+		notify(log, daemon.SdNotifyStopping)
+		return nil
+	case err := <-e.Err():
+		return explain(cfg, fmt.Errorf("run etcd: %w", err))
+	case <-e.Server.StopNotify():
+		return errors.New("run etcd: the member stopped; if it was removed from the cluster, remove its data directory to join again")
+	}
+}
+
+// releaseMemory gives back what starting needed and running does not.
+func releaseMemory() {
+	time.AfterFunc(2*time.Second, debug.FreeOSMemory)
+}
+
+func notify(log *zap.Logger, state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		log.Error("cannot tell the service manager the state", zap.String("state", state), zap.Error(err))
+	}
+}
+
+// explain adds the next step to errors that owners meet.
+func explain(cfg *embed.Config, err error) error {
+	text := err.Error()
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE) || strings.Contains(text, "address already in use"):
+		return fmt.Errorf("%w; another program has the port, see `ss -ltnp`, or set other ports with ETCD_LISTEN_CLIENT_URLS and ETCD_LISTEN_PEER_URLS", err)
+	case errors.Is(err, syscall.ENOSPC) || strings.Contains(text, "no space left"):
+		return fmt.Errorf("%w; the file system of the data directory %q is full, make room and start etcd.service again", err, cfg.Dir)
+	case errors.Is(err, syscall.EACCES) || strings.Contains(text, "permission denied"):
+		return fmt.Errorf("%w; the data directory %q must be owned by the user that etcd runs as", err, cfg.Dir)
+	case strings.Contains(text, "resource temporarily unavailable"), strings.Contains(text, "timeout") && strings.Contains(text, "lock"):
+		return fmt.Errorf("%w; another etcd uses %q", err, filepath.Join(cfg.Dir, "member"))
+	}
+	return err
+}
