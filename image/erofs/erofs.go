@@ -4,12 +4,15 @@
 // a changed file changes its own blocks and the inode table, and nothing else.
 //
 // The format is that of Linux (Documentation/filesystems/erofs.rst); the
-// writer is github.com/erofs/go-erofs. mkfs.erofs was measured beside it on a
-// 380 MB tree of 3,400 files: 0.5 s against 0.6 s, with images of one size to
-// within 0.1 %. What decides is what they can do: mkfs.erofs 1.5 (Debian 12)
-// takes only a directory, so without root rights it can give files neither
-// owners, device nodes nor security.capability; reading a tar came later. The
-// library takes all of these from values and is the same on every host.
+// writer is github.com/erofs/go-erofs. mkfs.erofs 1.5 (Debian 12) was measured
+// beside it on a tree of 374 MB in 18,900 files, warm: the library takes 0.7 s
+// and 411 MB, mkfs.erofs 1.0 s and 376 MB, because it packs the ends of files
+// between the inodes; that is 2 KiB per file, little in a root of few large
+// programs, and such ends move whenever an inode does. What decides is what
+// they can do: mkfs.erofs takes only a directory (reading a tar came with 1.7),
+// so without root rights it can give files neither owners, device nodes nor
+// security.capability. The library takes all of these from values and is the
+// same on every host.
 //
 // Left out on purpose: compression (transfers are compressed, and changed
 // blocks stay few), per-file times (all files have the image's time), hard

@@ -304,7 +304,11 @@ func BenchmarkWrite(b *testing.B) {
 		b.Fatal(err)
 	}
 	b.SetBytes(tr.Size())
+	var image string
 	for b.Loop() {
-		write(b, tr, testOptions)
+		image = write(b, tr, testOptions)
+	}
+	if info, err := os.Stat(image); err == nil {
+		b.ReportMetric(float64(info.Size()), "image-bytes")
 	}
 }
