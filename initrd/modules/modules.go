@@ -42,6 +42,9 @@ func New(root string) (*Loader, error) {
 	}
 	release := unix.ByteSliceToString(name.Release[:])
 	directory := filepath.Join(root, "lib/modules", release)
+	if _, err := os.Stat(directory); err != nil {
+		directory = filepath.Join(root, "usr/lib/modules", release)
+	}
 	prober, err := kmodule.NewProber(kmodule.ProbeOpts{RootDir: root, KVer: release})
 	if err != nil {
 		return nil, fmt.Errorf("find the modules of kernel %s in %s: %w: kernel and initrd must come from the same build", release, directory, err)

@@ -45,7 +45,7 @@ func FuzzMatch(f *testing.F) {
 		if !strings.ContainsAny(name, "*?[") && !match(name, name) {
 			t.Errorf("%q does not match itself", name)
 		}
-		if !match("*"+name[:0], name) {
+		if !match("*", name) {
 			t.Errorf("* does not match %q", name)
 		}
 	})

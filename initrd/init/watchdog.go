@@ -1,0 +1,72 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/u-root/u-root/pkg/watchdog"
+)
+
+// watchdogTimeout is how long the machine may be silent, if the hardware can
+// count that far.
+const watchdogTimeout = 60 * time.Second
+
+// watchdogHandle is an armed hardware watchdog that a goroutine pings.
+type watchdogHandle struct {
+	device  string
+	timeout time.Duration
+	dog     *watchdog.Watchdog
+	stop    chan struct{}
+	stopped chan struct{}
+}
+
+// startWatchdog arms the watchdog. A machine without one gets nil and no error.
+func startWatchdog(device string) (*watchdogHandle, error) {
+	dog, err := watchdog.Open(device)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("arm the watchdog %s: %w", device, err)
+	}
+	// Hardware that cannot count that far keeps its own time.
+	dog.SetTimeout(watchdogTimeout)
+	timeout, err := dog.Timeout()
+	if err != nil || timeout <= 0 {
+		timeout = watchdogTimeout
+	}
+	h := &watchdogHandle{device: device, timeout: timeout, dog: dog,
+		stop: make(chan struct{}), stopped: make(chan struct{})}
+	go h.ping()
+	return h, nil
+}
+
+// ping keeps the machine alive while stage 1 waits for a disk or a file system
+// check, which are bounded themselves.
+func (h *watchdogHandle) ping() {
+	defer close(h.stopped)
+	ticker := time.NewTicker(max(h.timeout/4, time.Second/4))
+	defer ticker.Stop()
+	for {
+		h.dog.KeepAlive()
+		select {
+		case <-h.stop:
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// handOver leaves the watchdog armed for PID 1: closing without the magic
+// character does not disarm it.
+func (h *watchdogHandle) handOver() {
+	if h == nil {
+		return
+	}
+	close(h.stop)
+	<-h.stopped
+	h.dog.KeepAlive()
+	h.dog.Close()
+}
