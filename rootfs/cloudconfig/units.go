@@ -1,0 +1,158 @@
+package cloudconfig
+
+import (
+	"fmt"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+const optionsDropIn = "20-cloudinit.conf"
+
+// entry is a unit and where it comes from.
+type entry struct {
+	Unit
+	field string
+}
+
+// units adds the steps of all units: files first, one reload, then commands.
+func (c *compiler) units() {
+	var entries []entry
+	for i, u := range c.config.CoreOS.Units {
+		if e := (entry{u, fmt.Sprintf("coreos.units[%d]", i)}); c.checkUnit(&e) {
+			entries = append(entries, e)
+		}
+	}
+	entries = append(entries, c.generatedUnits()...)
+
+	reload, network := false, false
+	for _, e := range entries {
+		reload = c.unitFiles(e) || reload
+		network = network || isNetwork(e.Name)
+	}
+	if reload {
+		c.step(ReloadUnits{}, 0, "unit files were written")
+	}
+	if network {
+		c.step(RestartNetwork{}, 0, "network files were written")
+	}
+	for _, e := range entries {
+		if e.Command != "" && !isNetwork(e.Name) {
+			c.step(UnitCommand{Verb: e.Command, Unit: e.Name}, e.Origin.LineOf("command"), "%s.command", e.field)
+		}
+	}
+}
+
+// checkUnit reports what is wrong with a unit and tells whether anything of it
+// can be applied.
+func (c *compiler) checkUnit(e *entry) bool {
+	line := e.Origin.LineOf("name")
+	switch {
+	case e.Name == "":
+		c.problem(e.Origin.Line, "%s: it has no name and is left out", e.field)
+		return false
+	case !isFileName(e.Name) || !strings.Contains(e.Name, "."):
+		c.problem(line, "%s.name: %q is not a unit name like \"hello.service\"; it is left out", e.field, e.Name)
+		return false
+	}
+	if !validOption(e.Unit, "Command") {
+		c.problem(e.Origin.LineOf("command"), "%s.command: %q is not a command of a unit; it is not run", e.field, e.Command)
+		e.Command = ""
+	}
+	e.DropIns = slices.DeleteFunc(slices.Clone(e.DropIns), func(d DropIn) bool {
+		switch {
+		case d.Name == "" || d.Content == "":
+			c.problem(d.Origin.Line, "%s.drop_ins: name and content are needed; %q is left out", e.field, d.Name)
+		case !isFileName(d.Name):
+			c.problem(d.Origin.LineOf("name"), "%s.drop_ins: %q is not a file name; it is left out", e.field, d.Name)
+		default:
+			if !strings.HasSuffix(d.Name, ".conf") {
+				c.plan.Problems.add(d.Origin.LineOf("name"), Warning, "%s.drop_ins: %q does not end in .conf and will not be read", e.field, d.Name)
+			}
+			return false
+		}
+		return true
+	})
+	return true
+}
+
+var fileName = regexp.MustCompile(`^[A-Za-z0-9:_.\\@-]{1,255}$`)
+
+func isFileName(name string) bool {
+	return fileName.MatchString(name) && name != "." && name != ".."
+}
+
+// generatedUnits are the units behind the sections of coreos. The first four
+// are unmasked by every run.
+func (c *compiler) generatedUnits() []entry {
+	section := c.config.CoreOS
+	builtIn := func(unit, field string, options any, origin Origin) entry {
+		e := entry{Unit{Origin: origin, Name: unit, Runtime: true}, field}
+		if values := c.options(field, options); len(values) > 0 {
+			e.DropIns = []DropIn{{Origin: origin, Name: optionsDropIn, Content: environmentDropIn(values)}}
+		}
+		return e
+	}
+	entries := []entry{
+		builtIn("etcd.service", "coreos.etcd", section.Etcd, section.Etcd.Origin),
+		builtIn("etcd2.service", "coreos.etcd2", section.Etcd2, section.Etcd2.Origin),
+		builtIn("fleet.service", "coreos.fleet", section.Fleet, section.Fleet.Origin),
+		builtIn("locksmithd.service", "coreos.locksmith", section.Locksmith, section.Locksmith.Origin),
+	}
+	update := section.Update
+	switch update.RebootStrategy {
+	case "":
+	case "off":
+		entries = append(entries, entry{Unit{Origin: update.Origin, Name: "locksmithd.service", Command: "stop", Runtime: true, Mask: true}, "coreos.update"})
+	default:
+		entries = append(entries, entry{Unit{Origin: update.Origin, Name: "locksmithd.service", Command: "restart", Runtime: true}, "coreos.update"})
+	}
+	if update.Group != "" || update.Server != "" {
+		entries = append(entries, entry{Unit{Origin: update.Origin, Name: "update-engine.service", Command: "restart"}, "coreos.update"})
+	}
+	return entries
+}
+
+// unitFiles adds the steps that put a unit's files in place and tells whether
+// any was written.
+func (c *compiler) unitFiles(e entry) (written bool) {
+	file := unitPath(e.Unit)
+	if e.Content != "" {
+		c.step(PlaceUnit{Path: file, Content: []byte(e.Content)}, e.Origin.LineOf("content"), "%s.content", e.field)
+		written = true
+	}
+	for _, d := range e.DropIns {
+		c.step(PlaceUnit{Path: path.Join(file+".d", d.Name), Content: []byte(d.Content), DropIn: true}, d.Origin.Line, "%s", e.field)
+		written = true
+	}
+	switch {
+	case e.Mask:
+		c.step(MaskUnit{file}, e.Origin.LineOf("mask"), "%s.mask", e.field)
+	case e.Runtime:
+		c.step(UnmaskUnit{file}, e.Origin.Line, "%s", e.field)
+	}
+	if e.Enable && !isNetwork(e.Name) {
+		c.step(EnableUnit{Name: e.Name, Runtime: e.Runtime}, e.Origin.LineOf("enable"), "%s.enable", e.field)
+	}
+	return written
+}
+
+func unitPath(u Unit) string {
+	dir := "/etc/systemd"
+	if u.Runtime {
+		dir = "/run/systemd"
+	}
+	if isNetwork(u.Name) {
+		return path.Join(dir, "network", u.Name)
+	}
+	return path.Join(dir, "system", u.Name)
+}
+
+func isNetwork(name string) bool {
+	switch path.Ext(name) {
+	case ".network", ".netdev", ".link":
+		return true
+	}
+	return false
+}
