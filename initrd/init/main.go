@@ -12,6 +12,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
+	"log"
 	"os"
 	"runtime/debug"
 	"time"
@@ -33,6 +35,8 @@ func main() {
 		fmt.Fprintln(os.Stderr, "init: this is stage 1 of a Coracle image; it runs only as the first process of a machine")
 		os.Exit(2)
 	}
+	// u-root's packages narrate to the standard logger; errors are returned too.
+	log.SetOutput(io.Discard)
 	console := openConsole()
 	err := run(context.Background(), console)
 	console.Failure(err)

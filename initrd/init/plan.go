@@ -67,6 +67,7 @@ func (b *boot) done(name string, begin time.Duration) {
 }
 
 func (b *boot) notice(text string) {
+	text = strings.ReplaceAll(text, "\n", "; ") // joined errors
 	b.console.Notice(text)
 	b.info.Notices = append(b.info.Notices, text)
 }
@@ -151,7 +152,7 @@ func loadModules(_ context.Context, b *boot) error {
 // be for another device than the disk.
 func (b *boot) driverProblem(err error) {
 	if err != nil {
-		b.notice(strings.ReplaceAll(err.Error(), "\n", "; "))
+		b.notice(err.Error())
 	}
 }
 
@@ -289,9 +290,6 @@ func mountState(ctx context.Context, b *boot) error {
 
 // fillState lets the file system fill its partition.
 func (b *boot) fillState(device, target string, superblock state.Superblock) {
-	if superblock.BlockSize == 0 {
-		return // e2fsck restored it from a copy; the next boot enlarges it
-	}
 	blocks, larger, err := superblock.Grown(device)
 	if err == nil && larger {
 		err = grow.ResizeFS(target, blocks)

@@ -39,10 +39,13 @@ func Mount(ctx context.Context, device, root, target string) (Mounted, error) {
 	}
 	mounted.Superblock, err = ReadSuperblock(file)
 	file.Close()
-	if err != nil && !errors.Is(err, ErrNotExt4) {
+	if errors.Is(err, ErrNotExt4) {
+		// e2fsck -p does not look for the copies of a lost superblock.
+		return mounted, fmt.Errorf("%s: %w: \"e2fsck -b 32768 %s\" may restore it, \"mke2fs -t ext4 -L STATE %s\" makes it anew", device, err, device, device)
+	}
+	if err != nil {
 		return mounted, fmt.Errorf("open state partition %s: %w", device, err)
 	}
-	// A bad first superblock may be restored by e2fsck from another.
 	checked := false
 	check := func(why string) error {
 		checked = true
@@ -52,12 +55,7 @@ func Mount(ctx context.Context, device, root, target string) (Mounted, error) {
 		}
 		return err
 	}
-	switch {
-	case err != nil:
-		if checkErr := check("the state partition had no readable superblock"); checkErr != nil {
-			return mounted, errors.Join(fmt.Errorf("open state partition %s: %w", device, err), checkErr)
-		}
-	case !mounted.Superblock.Clean:
+	if !mounted.Superblock.Clean {
 		if err := check("the state partition was not left clean"); err != nil {
 			return mounted, err
 		}
@@ -128,7 +126,7 @@ func MountVolatile(target string) error {
 	return nil
 }
 
-// Blocks gives the size that the file system should have on its device, in
+// Grown gives the size that the file system should have on its device, in
 // blocks, and whether that is enough more than now to enlarge it.
 func (s Superblock) Grown(device string) (blocks uint64, grow bool, err error) {
 	file, err := os.Open(device)
