@@ -7,13 +7,20 @@ import (
 	"os"
 	"unsafe"
 
+	"github.com/diskfs/go-diskfs/backend"
 	"github.com/diskfs/go-diskfs/partition/gpt"
 	"golang.org/x/sys/unix"
 )
 
+// File is a disk that can be written and flushed; an *os.File is one.
+type File interface {
+	backend.WritableFile
+	Sync() error
+}
+
 // Write writes both copies of the table to a disk of size bytes in the order
 // that the package comment gives, and then the size in the protective MBR.
-func Write(file *os.File, size int64, table *gpt.Table) error {
+func Write(file File, size int64, table *gpt.Table) error {
 	// The library would write a wrong MBR for disks of 2 TiB and more, and
 	// would write it first.
 	table.ProtectiveMBR = false
@@ -26,7 +33,7 @@ func Write(file *os.File, size int64, table *gpt.Table) error {
 // writeProtective sets the size of the one protective partition in an MBR, and
 // touches nothing else of it: there is boot code in front. An MBR that is not
 // a plain protective one is left as it is.
-func writeProtective(file *os.File, sectors int64) error {
+func writeProtective(file File, sectors int64) error {
 	const first, entry = 446, 16
 	var mbr [512]byte
 	if _, err := file.ReadAt(mbr[:], 0); err != nil {
@@ -115,7 +122,7 @@ func ResizeFS(directory string, blocks uint64) error {
 // Disk does all of it but the file system: it reads the table of the disk
 // again, plans, writes, and tells the kernel. The plan says what was done. An
 // error after the first write is safe to repeat.
-func Disk(device string, sectorSize, index int, read func(*os.File, int64, int) (*gpt.Table, error)) (Plan, error) {
+func Disk(device string, sectorSize, index int, read func(backend.File, int64, int) (*gpt.Table, error)) (Plan, error) {
 	file, err := os.OpenFile(device, os.O_RDWR, 0)
 	if err != nil {
 		return Plan{}, fmt.Errorf("open disk to grow: %w", err)

@@ -19,6 +19,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/diskfs/go-diskfs/backend"
 	"github.com/diskfs/go-diskfs/partition/gpt"
 )
 
@@ -136,7 +137,7 @@ func scanDisk(directory, device string) Disk {
 // ReadTable reads and checks the table of a disk of the given size in bytes
 // and logical sector size. With ErrTruncated and ErrDamaged there is a table
 // too, since it says what the disk was meant to hold.
-func ReadTable(file *os.File, size int64, sectorSize int) (*gpt.Table, error) {
+func ReadTable(file backend.File, size int64, sectorSize int) (*gpt.Table, error) {
 	if err := plausible(file, size, sectorSize); err != nil {
 		return nil, err
 	}
@@ -160,7 +161,7 @@ func ReadTable(file *os.File, size int64, sectorSize int) (*gpt.Table, error) {
 // plausible keeps disks from the library that have no table at all, and tables
 // whose entries would not fit into memory: neither copy may claim more entries
 // than any real disk has.
-func plausible(file *os.File, size int64, sectorSize int) error {
+func plausible(file backend.File, size int64, sectorSize int) error {
 	const most = 1024 // entries; 128 is usual
 	found := false
 	for _, offset := range []int64{int64(sectorSize), size/int64(sectorSize)*int64(sectorSize) - int64(sectorSize)} {
