@@ -232,5 +232,9 @@ type Cgroup struct {
 	TasksMax      Value // pids.max
 	IOWeight      Value // io.weight, 1 to 10000
 	AllowedCPUs   string
-	Delegate      bool
+
+	// The old settings as written, for "systemctl show" only.
+	CPUShares, MemoryLimit, BlockIOWeight Value
+
+	Delegate bool
 }

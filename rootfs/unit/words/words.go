@@ -16,103 +16,119 @@ import (
 // ErrUnbalanced is returned for a quote that is not closed.
 var ErrUnbalanced = errors.New("unbalanced quoting: close the quote that was opened")
 
-// Word is one word of a line.
-type Word struct {
-	Text string
-	// Raw is the word as it was written, with quotes and backslashes.
-	Raw string
-}
-
 // Split splits a line into words and replaces the C escapes in them.
 // badEscape tells if there was an escape that does not exist; such a one is
 // kept as it is.
-func Split(line string) (list []Word, badEscape bool, err error) {
-	s := scanner{in: line, cEscapes: true}
-	for {
-		w, ok, err := s.next()
-		if err != nil {
-			return nil, s.badEscape, err
-		}
-		if !ok {
-			return list, s.badEscape, nil
-		}
-		list = append(list, w)
-	}
+func Split(line string) (list []string, badEscape bool, err error) {
+	s := NewScanner(line)
+	list, err = s.all()
+	return list, s.BadEscape, err
+}
+
+// SplitNames splits a line of names: quotes group, backslashes are kept as
+// they are.
+func SplitNames(line string) ([]string, error) {
+	s := Scanner{in: line, mode: keep}
+	return s.all()
 }
 
 // SplitRelaxed splits the value of a variable: a backslash only takes the
 // meaning off the next byte, and a quote that is not closed ends with the
 // text.
 func SplitRelaxed(value string) []string {
-	s := scanner{in: value, relaxed: true}
-	var list []string
-	for {
-		w, ok, _ := s.next()
-		if !ok {
-			return list
-		}
-		list = append(list, w.Text)
-	}
+	s := Scanner{in: value, mode: relaxed}
+	list, _ := s.all()
+	return list
 }
 
-type scanner struct {
-	in        string
-	pos       int
-	cEscapes  bool
-	relaxed   bool
-	badEscape bool
+// Scanner yields the words of a line one after the other.
+type Scanner struct {
+	// BadEscape is set once there was an escape that does not exist.
+	BadEscape bool
+
+	in   string
+	pos  int
+	mode mode
+}
+
+// mode says what a backslash does.
+type mode int
+
+const (
+	cEscapes mode = iota
+	keep
+	relaxed // and an open quote is no error
+)
+
+// NewScanner makes a Scanner that replaces C escapes.
+func NewScanner(line string) *Scanner { return &Scanner{in: line} }
+
+// Rest returns what is left of the line, without leading blanks.
+func (s *Scanner) Rest() string { return strings.TrimLeft(s.in[s.pos:], Blank) }
+
+// Skip drops n bytes of Rest.
+func (s *Scanner) Skip(n int) { s.pos = len(s.in) - len(s.Rest()) + n }
+
+func (s *Scanner) all() (list []string, err error) {
+	for {
+		w, ok, err := s.Next()
+		if err != nil || !ok {
+			return list, err
+		}
+		list = append(list, w)
+	}
 }
 
 // Blank holds the bytes that separate words.
 const Blank = " \t\n\r"
 
-func (s *scanner) next() (w Word, ok bool, err error) {
+// Next returns the next word; ok is false at the end of the line.
+func (s *Scanner) Next() (w string, ok bool, err error) {
 	for s.pos < len(s.in) && strings.IndexByte(Blank, s.in[s.pos]) >= 0 {
 		s.pos++
 	}
 	if s.pos == len(s.in) {
-		return Word{}, false, nil
+		return "", false, nil
 	}
-	start := s.pos
 	var b strings.Builder
 	var quote byte
 	for ; s.pos < len(s.in); s.pos++ {
 		switch c := s.in[s.pos]; {
-		case c == '\\':
+		case c == '\\' && s.mode != keep:
 			s.escape(&b)
 		case quote != 0 && c == quote:
 			quote = 0
 		case quote == 0 && (c == '"' || c == '\''):
 			quote = c
 		case quote == 0 && strings.IndexByte(Blank, c) >= 0:
-			return Word{Text: b.String(), Raw: s.in[start:s.pos]}, true, nil
+			return b.String(), true, nil
 		default:
 			b.WriteByte(c)
 		}
 	}
-	if quote != 0 && !s.relaxed {
-		return Word{}, false, ErrUnbalanced
+	if quote != 0 && s.mode != relaxed {
+		return "", false, ErrUnbalanced
 	}
-	return Word{Text: b.String(), Raw: s.in[start:]}, true, nil
+	return b.String(), true, nil
 }
 
 // escape writes what the backslash at pos and the bytes after it stand for,
 // and leaves pos on the last byte that it used.
-func (s *scanner) escape(b *strings.Builder) {
+func (s *Scanner) escape(b *strings.Builder) {
 	rest := s.in[s.pos+1:]
 	switch {
-	case rest == "" && s.relaxed:
+	case rest == "" && s.mode == relaxed:
 	case rest == "":
 		b.WriteByte('\\')
-		s.badEscape = true
-	case !s.cEscapes:
+		s.BadEscape = true
+	case s.mode == relaxed:
 		b.WriteByte(rest[0])
 		s.pos++
 	default:
 		text, n := Unescape(rest)
 		if n == 0 {
 			b.WriteByte('\\')
-			s.badEscape = true
+			s.BadEscape = true
 			// The byte after it is kept too, even if it is a quote.
 			b.WriteByte(rest[0])
 			n = 1

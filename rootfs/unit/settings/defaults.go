@@ -1,0 +1,246 @@
+package settings
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/coracle-os/coracle/rootfs/unit"
+	"github.com/coracle-os/coracle/rootfs/unit/name"
+	"github.com/coracle-os/coracle/rootfs/unit/timespan"
+)
+
+// unset marks a time span that no file gave.
+const unset time.Duration = -1
+
+// New makes a unit with the defaults of its kind, before any file is read.
+func New(unitName string) *unit.Unit {
+	u := &unit.Unit{
+		Name: unitName, Kind: unit.Kind(name.Kind(unitName)), LoadState: unit.Loaded, Deps: unit.Deps{},
+		DefaultDependencies: true, OnFailureJobMode: "replace", JobTimeout: timespan.Infinity,
+		StartLimit:    unit.StartLimit{Interval: 10 * time.Second, Burst: 5, Action: "none"},
+		SuccessAction: "none", FailureAction: "none",
+	}
+	switch u.Kind {
+	case unit.KindService:
+		u.Service = &unit.Service{
+			GuessMainPID: true, NotifyAccess: unit.NotifyNone, Restart: unit.RestartNo, RestartSec: unit.DefaultRestartSec,
+			TimeoutStart: unset, TimeoutStop: unit.DefaultTimeout, TimeoutAbort: unset, RuntimeMax: timespan.Infinity,
+			OOMPolicy: "stop", ExecContext: newExec(), Kill: newKill(),
+		}
+	case unit.KindSocket:
+		u.Socket = &unit.Socket{
+			SocketMode: 0o666, DirectoryMode: 0o755, MaxConnections: 64, BindIPv6Only: "default", Timeout: unit.DefaultTimeout,
+			TriggerLimit: unit.StartLimit{Interval: 2 * time.Second, Burst: -1}, ExecContext: newExec(), Kill: newKill(),
+		}
+	case unit.KindMount:
+		u.Mount = &unit.Mount{DirectoryMode: 0o755, Timeout: unit.DefaultTimeout, ExecContext: newExec(), Kill: newKill()}
+	case unit.KindAutomount:
+		u.Automount = &unit.Automount{DirectoryMode: 0o755}
+	case unit.KindTimer:
+		u.Timer = &unit.Timer{AccuracySec: time.Minute, RemainAfterEnd: true}
+	case unit.KindPath:
+		u.Path = &unit.Path{DirectoryMode: 0o755}
+	}
+	u.Slice = defaultSlice(u)
+	return u
+}
+
+// defaultSlice returns where a unit's cgroup is unless Slice= says otherwise.
+func defaultSlice(u *unit.Unit) string {
+	switch u.Kind {
+	case unit.KindService, unit.KindSocket, unit.KindMount, unit.KindSwap:
+	default:
+		return ""
+	}
+	if _, ok := name.Instance(u.Name); ok {
+		return "system-" + name.Escape(name.Prefix(u.Name)) + ".slice"
+	}
+	return "system.slice"
+}
+
+func newExec() unit.ExecContext {
+	return unit.ExecContext{
+		UMask: 0o022, RuntimeDirectoryMode: 0o755, StateDirectoryMode: 0o755, CacheDirectoryMode: 0o755,
+		LogsDirectoryMode: 0o755, ConfigurationMode: 0o755, RuntimeDirectoryPreserve: "no",
+		StandardInput: unit.Stream{Kind: unit.StreamNull}, StandardOutput: unit.Stream{Kind: unit.StreamJournal},
+		StandardError: unit.Stream{Kind: unit.StreamInherit}, TTYPath: "/dev/console",
+		SyslogLevel: 6, SyslogFacility: 3, SyslogLevelPrefix: true, IgnoreSIGPIPE: true,
+	}
+}
+
+func newKill() unit.Kill {
+	return unit.Kill{KillMode: unit.KillControlGroup, KillSignal: syscall.SIGTERM, FinalKillSignal: syscall.SIGKILL,
+		WatchdogSignal: syscall.SIGABRT, SendSIGKILL: true}
+}
+
+// Finish fills in what depends on several settings, once all files are read,
+// and refuses a unit whose settings do not go together. Dependencies that
+// follow from other settings are the loader's.
+func Finish(u *unit.Unit) {
+	if u.Description == "" {
+		u.Description = u.Name
+	}
+	finishCgroup(&u.Cgroup)
+	if e := execOf(u); e != nil {
+		if k := killOf(u); k.RestartKillSignal == 0 {
+			k.RestartKillSignal = k.KillSignal
+		}
+		if len(e.StandardInput.Data) > 0 && e.StandardInput.Kind == unit.StreamNull {
+			e.StandardInput.Kind = unit.StreamData
+		}
+	}
+	var err error
+	switch u.Kind {
+	case unit.KindService:
+		finishService(u.Service)
+		err = verifyService(u)
+	case unit.KindSocket:
+		err = finishSocket(u)
+	case unit.KindMount:
+		err = finishMount(u)
+	case unit.KindAutomount:
+		u.Automount.Where, err = where(u.Name, u.Automount.Where)
+	case unit.KindTimer:
+		t := u.Timer
+		if t.Unit == "" {
+			t.Unit = name.WithKind(u.Name, "service")
+		}
+		if len(t.OnActive)+len(t.OnBoot)+len(t.OnStartup)+len(t.OnUnitActive)+len(t.OnUnitInactive)+len(t.OnCalendar) == 0 {
+			err = errors.New("Timer unit lacks value setting. Refusing.")
+		}
+	case unit.KindPath:
+		if u.Path.Unit == "" {
+			u.Path.Unit = name.WithKind(u.Name, "service")
+		}
+		if len(u.Path.Watch) == 0 {
+			err = errors.New("Path unit lacks path setting. Refusing.")
+		}
+	}
+	if err != nil && u.LoadState == unit.Loaded {
+		u.LoadState = unit.BadSetting
+		u.LoadError = fmt.Sprintf("Unit %s has a bad unit file setting: %s", u.Name, err)
+		u.Warnings = append(u.Warnings, unit.Warning{Path: u.FragmentPath, Text: err.Error()})
+	}
+}
+
+func finishService(s *unit.Service) {
+	if s.Type == "" {
+		s.Type = unit.Simple
+		if len(s.ExecStart) == 0 {
+			s.Type = unit.Oneshot
+		}
+	}
+	if s.TimeoutStart == unset {
+		s.TimeoutStart = unit.DefaultTimeout
+		if s.Type == unit.Oneshot {
+			s.TimeoutStart = timespan.Infinity
+		}
+	}
+	if s.TimeoutAbort == unset {
+		s.TimeoutAbort = s.TimeoutStop
+	}
+	if s.NotifyAccess == unit.NotifyNone && (s.Type == unit.Notify || s.Watchdog > 0 || s.FileDescriptorStoreMax > 0) {
+		s.NotifyAccess = unit.NotifyMain
+	}
+}
+
+// verifyService refuses what no service can be.
+func verifyService(u *unit.Unit) error {
+	s := u.Service
+	none := len(s.ExecStart) == 0
+	oneshot := s.Type == unit.Oneshot
+	switch {
+	case none && len(s.ExecStop) == 0 && u.SuccessAction == "none":
+		return errors.New("Service has no ExecStart=, ExecStop=, or SuccessAction=. Refusing.")
+	case none && !oneshot:
+		return errors.New("Service has no ExecStart= setting, which is only allowed for Type=oneshot services. Refusing.")
+	case none && !s.RemainAfterExit && u.SuccessAction == "none":
+		return errors.New("Service has no ExecStart= and no SuccessAction= settings and does not have RemainAfterExit=yes set. Refusing.")
+	case !oneshot && len(s.ExecStart) > 1:
+		return errors.New("Service has more than one ExecStart= setting, which is only allowed for Type=oneshot services. Refusing.")
+	case oneshot && (s.Restart == unit.RestartAlways || s.Restart == unit.RestartOnSuccess):
+		return errors.New("Service has Restart= set to either always or on-success, which isn't allowed for Type=oneshot services. Refusing.")
+	case oneshot && len(s.RestartForceExitStatus.Codes)+len(s.RestartForceExitStatus.Signals) > 0:
+		return errors.New("Service has RestartForceExitStatus= set, which isn't allowed for Type=oneshot services. Refusing.")
+	case s.DynamicUser:
+		return errors.New("Service has DynamicUser= set, which Coracle does not support: name a user with User=. Refusing.")
+	}
+	return nil
+}
+
+func finishSocket(u *unit.Unit) error {
+	s := u.Socket
+	explicit := s.Service != ""
+	if !explicit {
+		s.Service = name.WithKind(u.Name, "service")
+		if s.Accept {
+			s.Service = name.Prefix(u.Name) + "@.service"
+		}
+	}
+	if s.FileDescriptorName == "" {
+		s.FileDescriptorName = u.Name
+		if s.Accept {
+			s.FileDescriptorName = "connection"
+		}
+	}
+	if s.TriggerLimit.Burst < 0 {
+		s.TriggerLimit.Burst = 20
+		if s.Accept {
+			s.TriggerLimit.Burst = 200
+		}
+	}
+	switch {
+	case len(s.Listen) == 0:
+		return errors.New("Unit has no Listen setting (ListenStream=, ListenDatagram=, ListenFIFO=, ...). Refusing.")
+	case s.Accept && explicit:
+		return errors.New("Explicit service configuration for accepting socket units not supported. Refusing.")
+	case s.Accept && s.MaxConnections <= 0:
+		return errors.New("MaxConnection= setting too small. Refusing.")
+	}
+	for _, l := range s.Listen {
+		if s.Accept && (l.Kind == unit.ListenFIFO || l.Kind == unit.ListenDatagram || l.Kind == unit.ListenSpecial) {
+			return errors.New("Unit configured for accepting sockets, but sockets are non-accepting. Refusing.")
+		}
+	}
+	return nil
+}
+
+func finishMount(u *unit.Unit) (err error) {
+	if u.Mount.Where, err = where(u.Name, u.Mount.Where); err != nil {
+		return err
+	}
+	if u.Mount.What == "" {
+		return errors.New("What= setting is missing. Refusing.")
+	}
+	return nil
+}
+
+// where checks the path of a mount point against the name of its unit.
+func where(unitName, path string) (string, error) {
+	if path == "" {
+		return name.UnescapePath(name.Base(unitName))
+	}
+	if e, err := name.EscapePath(path); err != nil || e != name.Base(unitName) {
+		return path, errors.New("Where= setting doesn't match unit name. Refusing.")
+	}
+	return path, nil
+}
+
+// finishCgroup turns the old settings into those of cgroup v2, unless these
+// are set.
+func finishCgroup(c *unit.Cgroup) {
+	scaled := func(v unit.Value, mul, div uint64) unit.Value {
+		return unit.Value{Set: true, N: min(max(v.N*mul/div, 1), 10000)}
+	}
+	if c.CPUShares.Set && !c.CPUWeight.Set {
+		c.CPUWeight = scaled(c.CPUShares, 100, 1024)
+	}
+	if c.BlockIOWeight.Set && !c.IOWeight.Set {
+		c.IOWeight = scaled(c.BlockIOWeight, 100, 500)
+	}
+	if c.MemoryLimit.Set && !c.MemoryMax.Set {
+		c.MemoryMax = c.MemoryLimit
+	}
+}
