@@ -162,11 +162,9 @@ func mountPaths(u *unit.Unit) []string {
 		if strings.HasPrefix(e.WorkingDirectory, "/") && !e.WorkingDirectoryOptional {
 			list = append(list, e.WorkingDirectory)
 		}
-		for base, dirs := range map[string][]string{"/var/lib": e.StateDirectory, "/var/cache": e.CacheDirectory, "/var/log": e.LogsDirectory} {
-			for _, d := range dirs {
-				list = append(list, path.Join(base, d))
-			}
-		}
+		list = append(list, below("/var/lib", e.StateDirectory)...)
+		list = append(list, below("/var/cache", e.CacheDirectory)...)
+		list = append(list, below("/var/log", e.LogsDirectory)...)
 	}
 	switch {
 	case u.Socket != nil:
@@ -182,6 +180,14 @@ func mountPaths(u *unit.Unit) []string {
 		}
 	case u.Automount != nil:
 		list = append(list, path.Dir(u.Automount.Where))
+	}
+	return list
+}
+
+func below(base string, dirs []string) []string {
+	var list []string
+	for _, d := range dirs {
+		list = append(list, path.Join(base, d))
 	}
 	return list
 }

@@ -67,10 +67,11 @@ func (l *Loader) Load(index *files.Index, unitName string) *unit.Unit {
 		l.read(u, p, x)
 	}
 	settings.Finish(u)
-	for suffix, kind := range map[string]unit.Dep{".wants": unit.Wants, ".requires": unit.Requires} {
-		for _, dep := range index.Links(suffix, u.Names()...) {
-			u.Deps.Add(kind, settings.Instantiate(dep, u.Name))
-		}
+	for _, dep := range index.Links(".wants", u.Names()...) {
+		u.Deps.Add(unit.Wants, settings.Instantiate(dep, u.Name))
+	}
+	for _, dep := range index.Links(".requires", u.Names()...) {
+		u.Deps.Add(unit.Requires, settings.Instantiate(dep, u.Name))
 	}
 	if u.LoadState == unit.Loaded {
 		implicit(u, func(n string) bool { f, ok := index.Lookup(n); return ok && !f.Masked })
