@@ -52,6 +52,7 @@ const (
 	RawName      = "coracle.raw"
 	QcowName     = "coracle.qcow2"
 	UKIName      = "coracle.efi"
+	RootName     = "root.erofs"
 	ManifestName = "manifest.json"
 	SBOMName     = "sbom.spdx.json"
 )

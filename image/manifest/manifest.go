@@ -14,18 +14,17 @@ import (
 
 // Manifest is every input and every result of a build.
 type Manifest struct {
-	Version  string      `json:"version"`
-	Channel  string      `json:"channel"`
-	RootHash string      `json:"rootHash"` // dm-verity, lower case hex
-	Kernel   string      `json:"kernel"`   // as uname -r says
-	Cmdline  string      `json:"cmdline"`
-	Recipe   string      `json:"recipe"` // SHA-256 of the recipe's text
-	Go       string      `json:"go"`     // what go version said
-	Root     RootSize    `json:"root"`
-	Results  []Result    `json:"results"`
-	Packages []Package   `json:"packages"` // Debian packages with files in the image
-	Programs []Program   `json:"programs"` // built from source
-	Files    []RootEntry `json:"-"`        // of the root, largest first, for people
+	Version  string    `json:"version"`
+	Channel  string    `json:"channel"`
+	RootHash string    `json:"rootHash"` // dm-verity, lower case hex
+	Kernel   string    `json:"kernel"`   // as uname -r says
+	Cmdline  string    `json:"cmdline"`
+	Recipe   string    `json:"recipe"` // SHA-256 of the recipe's text
+	Go       string    `json:"go"`     // what go version said
+	Root     RootSize  `json:"root"`
+	Results  []Result  `json:"results"`
+	Packages []Package `json:"packages"` // Debian packages with files in the image
+	Programs []Program `json:"programs"` // built from source
 }
 
 // RootSize is how large the root is.
@@ -33,12 +32,6 @@ type RootSize struct {
 	Files      int   `json:"files"`      // number of regular files
 	FileBytes  int64 `json:"fileBytes"`  // sum of their sizes
 	ImageBytes int64 `json:"imageBytes"` // of the EROFS image
-}
-
-// RootEntry is a file of the root and its size in bytes.
-type RootEntry struct {
-	Path string
-	Size int64
 }
 
 // Result is one file that the build made.
