@@ -68,7 +68,7 @@ type Unit struct {
 	Aliases      []string // other names of the same unit, sorted
 	Kind         Kind
 	LoadState    LoadState
-	LoadError    string // why it is not loaded: one line, with file and line where there is one
+	LoadError    string // the reason alone, on one line, with file and line where there is one
 	FragmentPath string // absolute; "" if there is no file
 	DropIns      []string
 	Warnings     []Warning

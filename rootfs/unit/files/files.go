@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"sort"
@@ -214,6 +215,11 @@ func (x *Index) Lookup(unit string) (Found, bool) {
 	sort.Strings(f.Aliases)
 	f.Aliases = slices.Compact(f.Aliases)
 	return f, true
+}
+
+// Equal tells if two scans found the same names leading to the same files.
+func (x *Index) Equal(y *Index) bool {
+	return maps.Equal(x.entries, y.entries) && maps.EqualFunc(x.subdirs, y.subdirs, slices.Equal)
 }
 
 // Names returns every name that has a file or link in the load path, sorted.

@@ -41,7 +41,27 @@ func New(units []*unit.Unit) *Graph {
 			}
 		}
 	}
+	for _, n := range g.names {
+		g.orderTarget(g.units[n])
+	}
 	return g
+}
+
+// orderTarget puts a target after what it pulls in, unless that is ordered the
+// other way or one of the two has no default dependencies; systemd.target(5).
+func (g *Graph) orderTarget(t *unit.Unit) {
+	if t.Kind != unit.KindTarget || !t.DefaultDependencies || t.LoadState != unit.Loaded {
+		return
+	}
+	for _, n := range g.Of(t.Name, unit.Requires, unit.Requisite, unit.Wants, unit.BindsTo, unit.Upholds) {
+		u := g.units[n]
+		if u == nil || u.LoadState != unit.Loaded || !u.DefaultDependencies {
+			continue
+		}
+		if !slices.Contains(g.Before(t.Name), n) {
+			g.add(t.Name, unit.After, n)
+		}
+	}
 }
 
 func (g *Graph) add(from string, kind unit.Dep, to string) {

@@ -2,7 +2,6 @@ package settings
 
 import (
 	"errors"
-	"fmt"
 	"syscall"
 	"time"
 
@@ -120,8 +119,7 @@ func Finish(u *unit.Unit) {
 	}
 	if err != nil && u.LoadState == unit.Loaded {
 		u.LoadState = unit.BadSetting
-		u.LoadError = fmt.Sprintf("Unit %s has a bad unit file setting: %s", u.Name, err)
-		u.Warnings = append(u.Warnings, unit.Warning{Path: u.FragmentPath, Text: err.Error()})
+		u.LoadError = err.Error()
 	}
 }
 

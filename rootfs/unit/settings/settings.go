@@ -58,7 +58,7 @@ func Apply(u *unit.Unit, path string, data []byte, x specifier.Expander) {
 		p.line = e.Line
 		p.warn("%s", e.Text)
 		u.LoadState = unit.Error
-		u.LoadError = fmt.Sprintf("Unit %s failed to load properly, please adjust/correct and reload service manager: %s:%d: %s", u.Name, path, e.Line, e.Text)
+		u.LoadError = fmt.Sprintf("%s:%d: %s", path, e.Line, e.Text)
 		return
 	}
 	for _, a := range file.Assignments {
@@ -87,7 +87,7 @@ func (p *pass) assign(a syntax.Assignment) {
 	p.warn("%s=: %s", a.Key, err)
 	if r := (*refusal)(nil); errors.As(err, &r) && p.u.LoadState == unit.Loaded {
 		p.u.LoadState = unit.BadSetting
-		p.u.LoadError = fmt.Sprintf("Unit %s has a bad unit file setting: %s:%d: %s=: %s", p.u.Name, p.path, p.line, a.Key, err)
+		p.u.LoadError = fmt.Sprintf("%s:%d: %s=: %s", p.path, p.line, a.Key, err)
 	}
 }
 
