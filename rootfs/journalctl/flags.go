@@ -1,0 +1,139 @@
+package journalctl
+
+import (
+	"fmt"
+	"io"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// options are the arguments of journalctl.
+type options struct {
+	units, identifiers, facilities []string
+	follow, reverse, end, kernel   bool
+	all, quiet, utc, noHostname    bool
+	noTail, listBoots, diskUsage   bool
+	rotate, flush, sync            bool
+	showCursor, fieldNames         bool
+	help, version                  bool
+	lines, boot, priority, output  string
+	since, until, grep             string
+	caseSensitive                  string
+	cursor, afterCursor, field     string
+	outputFields                   string
+	directory, root                string
+	vacuumSize, vacuumTime         string
+	vacuumFiles                    int
+	matches                        []string
+	flags                          *pflag.FlagSet
+}
+
+func parse(args []string) (*options, error) {
+	o := &options{}
+	f := pflag.NewFlagSet("journalctl", pflag.ContinueOnError)
+	f.SetOutput(io.Discard)
+	f.Usage = func() {}
+	f.SortFlags = false
+	o.flags = f
+	f.StringArrayVarP(&o.units, "unit", "u", nil, "Show logs from the specified unit (name or glob)")
+	f.StringArrayVarP(&o.identifiers, "identifier", "t", nil, "Show entries with the specified syslog identifier")
+	f.StringVarP(&o.priority, "priority", "p", "", "Show entries with the specified priority or range (err, 3, warning..err)")
+	f.StringArrayVar(&o.facilities, "facility", nil, "Show entries with the specified facility numbers")
+	f.StringVarP(&o.boot, "boot", "b", "", "Show the current boot, or the boot with this ID or offset")
+	f.Lookup("boot").NoOptDefVal = "0"
+	f.BoolVarP(&o.kernel, "dmesg", "k", false, "Show kernel messages of the current boot")
+	f.StringVarP(&o.since, "since", "S", "", "Show entries not older than the specified date")
+	f.StringVarP(&o.until, "until", "U", "", "Show entries not newer than the specified date")
+	f.StringVarP(&o.grep, "grep", "g", "", "Show entries with MESSAGE matching the pattern")
+	f.StringVar(&o.caseSensitive, "case-sensitive", "", "Force case sensitive or insensitive matching")
+	f.Lookup("case-sensitive").NoOptDefVal = "yes"
+	f.StringVarP(&o.cursor, "cursor", "c", "", "Show entries starting at the specified cursor")
+	f.StringVar(&o.afterCursor, "after-cursor", "", "Show entries after the specified cursor")
+	f.BoolVar(&o.showCursor, "show-cursor", false, "Print the cursor after all the entries")
+	f.StringVarP(&o.lines, "lines", "n", "", "Number of journal entries to show (10), or all")
+	f.Lookup("lines").NoOptDefVal = "10"
+	f.BoolVarP(&o.follow, "follow", "f", false, "Follow the journal")
+	f.BoolVar(&o.noTail, "no-tail", false, "Show all lines, even in follow mode")
+	f.BoolVarP(&o.reverse, "reverse", "r", false, "Show the newest entries first")
+	f.BoolVarP(&o.end, "pager-end", "e", false, "Show the last 1000 entries")
+	f.StringVarP(&o.output, "output", "o", "short", "Change output mode (short, short-iso, verbose, json, cat, export, ...)")
+	f.StringVar(&o.outputFields, "output-fields", "", "Select fields to print in verbose, export and json modes")
+	f.BoolVar(&o.utc, "utc", false, "Express time in Coordinated Universal Time")
+	f.BoolVarP(&o.all, "all", "a", false, "Show all fields, including long and unprintable")
+	f.BoolVarP(&o.quiet, "quiet", "q", false, "Do not show info messages")
+	f.BoolVar(&o.noHostname, "no-hostname", false, "Suppress output of hostname field")
+	f.BoolVar(&o.listBoots, "list-boots", false, "Show terse information about recorded boots")
+	f.BoolVarP(&o.fieldNames, "fields", "N", false, "List all field names currently used")
+	f.StringVarP(&o.field, "field", "F", "", "List all values that a specified field takes")
+	f.BoolVar(&o.diskUsage, "disk-usage", false, "Show total disk usage of all journal files")
+	f.StringVar(&o.vacuumSize, "vacuum-size", "", "Reduce disk usage below specified size")
+	f.StringVar(&o.vacuumTime, "vacuum-time", "", "Remove journal files older than specified time")
+	f.IntVar(&o.vacuumFiles, "vacuum-files", 0, "Leave only the specified number of journal files")
+	f.BoolVar(&o.rotate, "rotate", false, "Request immediate rotation of the journal files")
+	f.BoolVar(&o.flush, "flush", false, "Flush journal data from /run to /var")
+	f.BoolVar(&o.sync, "sync", false, "Synchronize unwritten journal messages to disk")
+	f.StringVarP(&o.directory, "directory", "D", "", "Show journal files from directory")
+	f.StringVar(&o.root, "root", "", "Operate on files below a root directory")
+	f.BoolVarP(&o.help, "help", "h", false, "Show this help text")
+	f.BoolVar(&o.version, "version", false, "Show the version")
+	for _, name := range []string{"no-pager", "system", "merge", "no-full"} {
+		f.Bool(name, false, "Accepted; has no effect here")
+	}
+	f.BoolP("full", "l", false, "Accepted; lines are never cut")
+	f.BoolP("catalog", "x", false, "Accepted; there is no message catalog")
+	if err := f.Parse(joinOptional(args)); err != nil {
+		return nil, fmt.Errorf("%w; see journalctl --help", err)
+	}
+	o.matches = f.Args()
+	return o, nil
+}
+
+var (
+	linesValue = regexp.MustCompile(`^([0-9]+|all)$`)
+	bootValue  = regexp.MustCompile(`^([-+]?[0-9]{1,6}|[0-9a-fA-F]{32}([-+][0-9]+)?|all)$`)
+	cluster    = regexp.MustCompile(`^-[a-zA-Z]*[nb]$`)
+)
+
+// joinOptional joins "-n 5" and "-b -1" to one word: their values are optional,
+// and like systemd we take the next word when it can only be the value.
+func joinOptional(args []string) []string {
+	var out []string
+	for i := 0; i < len(args); i++ {
+		arg := args[i]
+		if arg == "--" {
+			return append(out, args[i:]...)
+		}
+		if i+1 < len(args) {
+			next := args[i+1]
+			lines := arg == "--lines" || cluster.MatchString(arg) && arg[len(arg)-1] == 'n'
+			boot := arg == "--boot" || cluster.MatchString(arg) && arg[len(arg)-1] == 'b'
+			if lines && linesValue.MatchString(next) || boot && bootValue.MatchString(next) {
+				arg, i = arg+"="+next, i+1
+			}
+		}
+		out = append(out, arg)
+	}
+	return out
+}
+
+// count returns how many of the last entries are wanted, -1 for all.
+func (o *options) count() (int, error) {
+	switch {
+	case o.lines == "all" || o.lines == "" && o.noTail:
+		return -1, nil
+	case o.lines == "" && o.end:
+		return 1000, nil
+	case o.lines == "" && o.follow:
+		return 10, nil
+	case o.lines == "":
+		return -1, nil
+	}
+	n, err := strconv.Atoi(strings.TrimPrefix(o.lines, "+"))
+	if err != nil || n < 0 {
+		return 0, fmt.Errorf("Failed to parse lines '%s'", o.lines)
+	}
+	return n, nil
+}
