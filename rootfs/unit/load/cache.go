@@ -40,4 +40,3 @@ func (c *Cache) Refresh() (changed bool) {
 	c.index = index
 	return !old.Equal(index)
 }
-
