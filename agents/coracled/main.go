@@ -23,6 +23,7 @@ import (
 	"github.com/coracle-os/coracle/agents/etcdctl"
 	"github.com/coracle-os/coracle/agents/kv"
 	"github.com/coracle-os/coracle/rootfs/program"
+	"github.com/coracle-os/coracle/rootfs/userdata/fetch"
 )
 
 func main() {
@@ -34,8 +35,9 @@ func main() {
 // programs are the names that coracled answers to.
 func programs() map[string]program.Main {
 	return map[string]program.Main{
-		"etcd":    kv.Main,
-		"etcdctl": etcdctl.Main,
+		"etcd":     kv.Main,
+		"etcdctl":  etcdctl.Main,
+		fetch.Name: fetch.Main,
 	}
 }
 

@@ -1,0 +1,231 @@
+// Package apply carries out the plan of package cloudconfig on a machine, for
+// coreos-cloudinit. Every step is tried, whatever became of those before it;
+// one that is done already changes nothing, so that the same plan can be
+// applied on every boot.
+//
+// Files, users and keys are changed below a root directory; what only the
+// running system can do is behind Machine. Each file is written beside its
+// place, synced and renamed: a power cut or a full disk leaves the old file or
+// the new one, never half of one.
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/coracle-os/coracle/rootfs/cloudconfig"
+	"github.com/coracle-os/coracle/rootfs/user"
+)
+
+// Machine is what only the running system can do.
+type Machine interface {
+	// Hostname and SetHostname are about the kernel's host name.
+	Hostname() (string, error)
+	SetHostname(name string) error
+	// Enable enables a unit by its [Install] section.
+	Enable(unit string, runtime bool) (changed bool, err error)
+	// Reload makes PID 1 read all unit files.
+	Reload(ctx context.Context) error
+	// Command is a verb of systemctl for one unit; it waits for the job.
+	Command(ctx context.Context, verb, unit string) error
+	// Start begins to start a unit.
+	Start(ctx context.Context, unit string) error
+}
+
+// Result says what became of a step.
+type Result string
+
+// The results.
+const (
+	Changed   Result = "changed"
+	Unchanged Result = "unchanged"
+	Failed    Result = "failed"
+)
+
+// Outcome is a step with its result.
+type Outcome struct {
+	Step   cloudconfig.Step
+	Result Result
+	Err    error // set when Result is Failed
+}
+
+// Executor applies plans to one machine. Its zero values are not useful; all
+// fields but CommandTimeout must be set.
+type Executor struct {
+	Root    string // stands for "/"
+	Machine Machine
+	Now     func() time.Time
+	// KeyName is the name of the set of SSH keys that provisioning owns.
+	KeyName string
+	// Workspace is the directory for scripts, below Root.
+	Workspace string
+	// CommandTimeout bounds the wait for a unit's command, so that a unit that
+	// takes minutes to start holds up neither the steps after it nor the boot;
+	// the command goes on by itself. 0 is 60 s.
+	CommandTimeout time.Duration
+
+	unitsChanged, networkChanged bool
+}
+
+// Apply tries every step of a plan and calls report after each.
+func (e *Executor) Apply(ctx context.Context, plan cloudconfig.Plan, report func(Outcome)) {
+	for _, step := range plan.Steps {
+		changed, err := e.step(ctx, step.Action)
+		outcome := Outcome{Step: step, Result: Unchanged, Err: err}
+		switch {
+		case err != nil:
+			outcome.Result = Failed
+		case changed:
+			outcome.Result = Changed
+		}
+		report(outcome)
+	}
+}
+
+func (e *Executor) step(ctx context.Context, action cloudconfig.Action) (changed bool, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%s: fault in this program: %v", action, r)
+		}
+	}()
+	switch a := action.(type) {
+	case cloudconfig.SetHostname:
+		return e.hostname(a.Name)
+	case cloudconfig.EnsureUser:
+		return e.user(a.User)
+	case cloudconfig.AuthorizeKeys:
+		return e.keys(a)
+	case cloudconfig.WriteFile:
+		return e.writeFile(a)
+	case cloudconfig.MergeEnvironment:
+		return e.environment(a)
+	case cloudconfig.PlaceUnit:
+		changed, err := e.put(file{path: a.Path, content: a.Content, mode: 0o644})
+		e.noteUnit(a.Path, changed)
+		return changed, err
+	case cloudconfig.MaskUnit:
+		changed, err := e.mask(a.Path)
+		e.noteUnit(a.Path, changed)
+		return changed, err
+	case cloudconfig.UnmaskUnit:
+		changed, err := e.unmask(a.Path)
+		e.noteUnit(a.Path, changed)
+		return changed, err
+	case cloudconfig.EnableUnit:
+		changed, err := e.Machine.Enable(a.Name, a.Runtime)
+		e.noteUnit("", changed)
+		return changed, err
+	case cloudconfig.ReloadUnits:
+		return e.reload(ctx)
+	case cloudconfig.RestartNetwork:
+		return e.restartNetwork(ctx)
+	case cloudconfig.UnitCommand:
+		return true, e.command(ctx, a)
+	case cloudconfig.RunScript:
+		return true, e.script(ctx, a.Content)
+	}
+	return false, fmt.Errorf("apply %T: this program does not know the step", action)
+}
+
+func (e *Executor) noteUnit(path string, changed bool) {
+	e.unitsChanged = e.unitsChanged || changed
+	e.networkChanged = e.networkChanged || (changed && filepath.Base(filepath.Dir(path)) == "network")
+}
+
+// reload makes PID 1 read the unit files when one of them changed; those that
+// were there before the boot it has read already.
+func (e *Executor) reload(ctx context.Context) (changed bool, err error) {
+	if !e.unitsChanged {
+		return false, nil
+	}
+	if err := e.Machine.Reload(ctx); err != nil {
+		return false, fmt.Errorf("reload unit files: %w", err)
+	}
+	e.unitsChanged = false
+	return true, nil
+}
+
+func (e *Executor) restartNetwork(ctx context.Context) (changed bool, err error) {
+	if !e.networkChanged {
+		return false, nil
+	}
+	e.networkChanged = false
+	return true, e.command(ctx, cloudconfig.UnitCommand{Verb: "restart", Unit: "systemd-networkd.service"})
+}
+
+// command acts on a unit. Masked and enabled units that no reload step follows
+// (the plan has one only after files were written) are made known first.
+func (e *Executor) command(ctx context.Context, a cloudconfig.UnitCommand) error {
+	if _, err := e.reload(ctx); err != nil {
+		return err
+	}
+	timeout := e.CommandTimeout
+	if timeout == 0 {
+		timeout = 60 * time.Second
+	}
+	bounded, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	err := e.Machine.Command(bounded, a.Verb, a.Unit)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return fmt.Errorf("%s %s: not done after %v; it goes on by itself: see systemctl status %s", a.Verb, a.Unit, timeout, a.Unit)
+	}
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", a.Verb, a.Unit, err)
+	}
+	return nil
+}
+
+func (e *Executor) hostname(name string) (changed bool, err error) {
+	changed, err = e.put(file{path: "/etc/hostname", content: []byte(name + "\n"), mode: 0o644})
+	// A full disk is no reason for the running machine to have no name.
+	if now, nowErr := e.Machine.Hostname(); nowErr != nil || now != name {
+		changed = true
+		if setErr := e.Machine.SetHostname(name); setErr != nil {
+			err = errors.Join(err, fmt.Errorf("set hostname %q: %w", name, setErr))
+		}
+	}
+	return changed, err
+}
+
+func (e *Executor) user(u cloudconfig.User) (changed bool, err error) {
+	spec := user.Spec{
+		Name: u.Name, Passwd: u.PasswordHash, Gecos: u.Gecos, HomeDir: u.HomeDir, NoCreateHome: u.NoCreateHome,
+		PrimaryGroup: u.PrimaryGroup, Groups: u.Groups, NoUserGroup: u.NoUserGroup, System: u.System, Shell: u.Shell,
+	}
+	_, err = user.Lookup(e.Root, u.Name)
+	exists := err == nil
+	if exists {
+		hash, err := user.PasswordHash(e.Root, u.Name)
+		if u.PasswordHash == "" || (err == nil && hash == u.PasswordHash) {
+			return false, nil
+		}
+	}
+	_, err = user.Ensure(e.Root, spec, e.Now())
+	return err == nil, err
+}
+
+func (e *Executor) keys(a cloudconfig.AuthorizeKeys) (changed bool, err error) {
+	account, err := user.Lookup(e.Root, a.User)
+	if err != nil {
+		return false, fmt.Errorf("authorize SSH keys: %w", err)
+	}
+	now, err := os.ReadFile(filepath.Join(e.Root, account.Home, ".ssh/authorized_keys.d", e.KeyName))
+	if err == nil && string(now) == strings.Join(a.Keys, "\n")+"\n" {
+		return false, nil
+	}
+	return true, user.AuthorizeKeys(e.Root, a.User, e.KeyName, a.Keys)
+}
+
+func (e *Executor) environment(a cloudconfig.MergeEnvironment) (changed bool, err error) {
+	now, err := os.ReadFile(filepath.Join(e.Root, a.Path))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, fmt.Errorf("read %s: %w", a.Path, err)
+	}
+	return e.put(file{path: a.Path, content: cloudconfig.MergeLines(now, a.Values), mode: 0o644})
+}

@@ -1,0 +1,288 @@
+// Package provision is coreos-cloudinit: on every boot it finds the machine's
+// user-data, compiles it to a plan and applies that, so that the machine is
+// what its owner wrote. It never holds up a boot for long and never gives up
+// because a part is bad: what can be applied is applied, what can not is said
+// on the console, in the journal and in the exit code.
+//
+// Order: what is on the machine itself comes first, the OEM's before the
+// owner's, then the document at cloud-config-url=. A document that names the
+// machine's addresses waits up to NetworkTimeout for the network; the host
+// name, the users and their SSH keys, which let the owner in, do not wait.
+//
+// User-data is read by package userdata, understood by package cloudconfig and
+// applied by package apply; here is the flow. Left out on purpose: Ignition
+// (said on the console when found), the platforms' metadata services and
+// network configuration from a config drive.
+package provision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/coracle-os/coracle/rootfs/cloudconfig"
+	"github.com/coracle-os/coracle/rootfs/provision/apply"
+	"github.com/coracle-os/coracle/rootfs/userdata"
+)
+
+// NetworkTimeout is how long a document that needs the machine's addresses is
+// held back for the network.
+const NetworkTimeout = 15 * time.Second
+
+// FetchTimeout bounds the fetching of cloud-config-url= with all its retries.
+const FetchTimeout = 90 * time.Second
+
+// Provisioner is one run.
+type Provisioner struct {
+	Root string
+	// Sources are what was found, in the order of applying; URL is the address
+	// of one more, or "".
+	Sources []userdata.Source
+	URL     string
+	// Interfaces returns the network as it is, WaitNetwork waits until it is
+	// online or ctx ends. Fetch gets a document by its address.
+	Interfaces  func() []Interface
+	WaitNetwork func(ctx context.Context)
+	Fetch       func(ctx context.Context, address string) ([]byte, error)
+	Hostname    func() string
+	Executor    *apply.Executor // nil: plan only
+	// Say tells the owner one line.
+	Say func(line string)
+
+	summary Summary
+}
+
+// Run applies all sources and returns what became of them.
+func (p *Provisioner) Run(ctx context.Context) Summary {
+	if len(p.Sources) == 0 && p.URL == "" {
+		p.Say("no user-data found (OEM partition, config drive, fw_cfg, cloud-config-url=): nothing to do")
+	}
+	waited := false
+	wait := func(why string) {
+		if !waited && p.Executor != nil && !p.addressesKnown() {
+			p.Say(why)
+			bounded, cancel := context.WithTimeout(ctx, NetworkTimeout)
+			defer cancel()
+			p.WaitNetwork(bounded)
+		}
+		waited = true
+	}
+	for i, source := range p.Sources {
+		if needsAddresses(source) && !waited && !p.addressesKnown() {
+			for _, later := range p.Sources[i:] {
+				p.letOwnerIn(ctx, later)
+			}
+			wait(source.Name + ": waiting for the network, it names the machine's addresses")
+		}
+		p.apply(ctx, source)
+	}
+	if p.URL != "" {
+		wait("waiting for the network, to fetch " + p.URL)
+		p.apply(ctx, p.fetch(ctx))
+	}
+	return p.summary
+}
+
+func (p *Provisioner) addressesKnown() bool {
+	a := addressesOf(p.Interfaces())
+	return a.PrivateIPv4 != "" || a.PrivateIPv6 != ""
+}
+
+func needsAddresses(source userdata.Source) bool {
+	data, err := cloudconfig.Gunzip(source.Data)
+	return err == nil && cloudconfig.UsesAddresses(data)
+}
+
+func (p *Provisioner) fetch(ctx context.Context) userdata.Source {
+	ctx, cancel := context.WithTimeout(ctx, FetchTimeout)
+	defer cancel()
+	source := userdata.Source{Name: p.URL}
+	source.Data, source.Err = p.Fetch(ctx, p.URL)
+	return source
+}
+
+// letOwnerIn applies, ahead of the rest, what needs no address of a source:
+// host name, users and keys. Its outcome is not reported, for the same steps
+// come again.
+func (p *Provisioner) letOwnerIn(ctx context.Context, source userdata.Source) {
+	data, err := cloudconfig.Gunzip(source.Data)
+	if err != nil || p.Executor == nil {
+		return
+	}
+	facts := cloudconfig.Facts{Metadata: source.Metadata}
+	plan := cloudconfig.Compile(cloudconfig.Config{}, facts)
+	if cloudconfig.Detect(data) == cloudconfig.KindCloudConfig {
+		plan = cloudconfig.Compile(cloudconfig.Parse(data).Config, facts)
+	}
+	var early cloudconfig.Plan
+	for _, step := range plan.Steps {
+		switch step.Action.(type) {
+		case cloudconfig.SetHostname, cloudconfig.EnsureUser, cloudconfig.AuthorizeKeys:
+			if !cloudconfig.UsesAddresses(fmt.Appendf(nil, " %+v", step.Action)) {
+				early.Steps = append(early.Steps, step)
+			}
+		}
+	}
+	p.Executor.Apply(ctx, early, func(apply.Outcome) {})
+}
+
+// apply reports and applies one source.
+func (p *Provisioner) apply(ctx context.Context, source userdata.Source) {
+	record := SourceSummary{Name: source.Name}
+	say := func(severity cloudconfig.Severity, text string) {
+		if severity == cloudconfig.Error {
+			record.Errors++
+		}
+		record.Messages = append(record.Messages, text)
+		p.Say(source.Name + ": " + text)
+	}
+	if source.Err != nil {
+		say(cloudconfig.Error, "error: "+source.Err.Error())
+	}
+	for _, note := range source.Notes {
+		say(cloudconfig.Warning, "warning: "+note)
+	}
+	kind, plan := p.plan(source, say)
+	record.Kind = string(kind)
+	for i, step := range plan.Steps {
+		if p.Executor == nil {
+			p.Say(fmt.Sprintf("%s: %3d %s", source.Name, i+1, step))
+		}
+		record.Steps = append(record.Steps, StepSummary{Action: step.Action.String(), Reason: step.Reason, Line: step.Line})
+	}
+	if p.Executor != nil {
+		next := 0
+		p.Executor.Apply(ctx, plan, func(o apply.Outcome) {
+			record.Steps[next].Result = string(o.Result)
+			if o.Err != nil {
+				record.Steps[next].Error = o.Err.Error()
+				say(cloudconfig.Error, failure(o))
+			}
+			next++
+		})
+		p.Say(source.Name + ": " + record.count())
+	}
+	p.summary.Sources = append(p.summary.Sources, record)
+}
+
+func failure(o apply.Outcome) string {
+	if o.Step.Line == 0 {
+		return fmt.Sprintf("error: %v (%s)", o.Err, o.Step.Reason)
+	}
+	return fmt.Sprintf("line %d: error: %v (%s)", o.Step.Line, o.Err, o.Step.Reason)
+}
+
+// plan compiles a source with the machine's facts and says what is wrong with
+// it.
+func (p *Provisioner) plan(source userdata.Source, say func(cloudconfig.Severity, string)) (cloudconfig.Kind, cloudconfig.Plan) {
+	facts := p.facts(source)
+	data, err := cloudconfig.Gunzip(source.Data)
+	if err != nil {
+		say(cloudconfig.Error, "error: "+err.Error()+"; only the platform's metadata is applied")
+		return cloudconfig.KindUnknown, cloudconfig.Compile(cloudconfig.Config{}, facts)
+	}
+	kind := cloudconfig.Detect(data)
+	switch kind {
+	case cloudconfig.KindCloudConfig:
+		return kind, p.cloudConfig(data, facts, say)
+	case cloudconfig.KindScript:
+		return kind, cloudconfig.CompileScript(cloudconfig.Substitute(data, facts.Metadata.Addresses), facts)
+	case cloudconfig.KindIgnition:
+		say(cloudconfig.Error, "error: this is an Ignition config, and Ignition is NOT APPLIED by this version; write it as #cloud-config")
+	case cloudconfig.KindUnknown:
+		say(cloudconfig.Error, "line 1: error: must be \"#cloud-config\" or begin with \"#!\": "+cloudconfig.UnknownHint(data))
+	}
+	return kind, cloudconfig.Compile(cloudconfig.Config{}, facts)
+}
+
+func (p *Provisioner) cloudConfig(data []byte, facts cloudconfig.Facts, say func(cloudconfig.Severity, string)) cloudconfig.Plan {
+	doc := cloudconfig.Parse(cloudconfig.Substitute(data, facts.Metadata.Addresses))
+	plan := cloudconfig.Compile(doc.Config, facts)
+	messages := append(append(doc.Report, doc.Salvage...), plan.Problems...)
+	for _, entry := range messages.Sorted() {
+		if !entry.Formal {
+			say(entry.Severity, entry.String())
+		}
+	}
+	return plan
+}
+
+func (p *Provisioner) facts(source userdata.Source) cloudconfig.Facts {
+	interfaces := p.Interfaces()
+	environment, _ := p.read("/etc/environment")
+	facts := cloudconfig.Facts{Metadata: source.Metadata, Hostname: p.Hostname()}
+	facts.Metadata.Addresses = source.Metadata.Addresses.
+		Or(chosenAddresses(string(environment), interfaces)).
+		Or(addressesOf(interfaces))
+	conf, err := p.read("/etc/coreos/update.conf")
+	if errors.Is(err, fs.ErrNotExist) {
+		conf, _ = p.read("/usr/share/coreos/update.conf")
+	}
+	facts.UpdateConf = conf
+	return facts
+}
+
+func (p *Provisioner) read(path string) ([]byte, error) {
+	return os.ReadFile(filepath.Join(p.Root, path))
+}
+
+// Summary is what became of a run, as /run/coracle/provision.json has it.
+type Summary struct {
+	Sources []SourceSummary `json:"sources"`
+	// Millis is how long the run took, in milliseconds.
+	Millis int64 `json:"millis"`
+}
+
+// SourceSummary is what became of one source.
+type SourceSummary struct {
+	Name     string        `json:"name"`
+	Kind     string        `json:"kind"`
+	Errors   int           `json:"errors"`
+	Messages []string      `json:"messages,omitempty"`
+	Steps    []StepSummary `json:"steps,omitempty"`
+}
+
+// StepSummary is what became of one step; Result is "changed", "unchanged" or
+// "failed", and "" when the step was only planned.
+type StepSummary struct {
+	Action string `json:"action"`
+	Reason string `json:"reason"`
+	Line   int    `json:"line,omitempty"`
+	Result string `json:"result,omitempty"`
+	Error  string `json:"error,omitempty"`
+}
+
+// Failed tells whether anything was wrong.
+func (s Summary) Failed() bool {
+	for _, source := range s.Sources {
+		if source.Errors > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func (s SourceSummary) count() string {
+	changed, failed := 0, 0
+	for _, step := range s.Steps {
+		switch apply.Result(step.Result) {
+		case apply.Changed:
+			changed++
+		case apply.Failed:
+			failed++
+		}
+	}
+	text := fmt.Sprintf("%s applied: %d steps, %d changed something", s.Kind, len(s.Steps), changed)
+	if failed > 0 {
+		text += fmt.Sprintf(", %d FAILED", failed)
+	}
+	if other := s.Errors - failed; other > 0 {
+		text += fmt.Sprintf(", %d errors in the document", other)
+	}
+	return strings.Replace(text, "none applied", "metadata applied", 1)
+}

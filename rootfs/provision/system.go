@@ -1,0 +1,172 @@
+package provision
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/coracle-os/coracle/initrd/modules"
+	"github.com/coracle-os/coracle/rootfs/control"
+)
+
+// fetcher is the program, and its first argument, that fetches a document. It
+// is a program of its own so that net/http is not in this binary.
+var fetcher = [2]string{"/usr/lib/coracle/coracled", "coreos-cloudinit-fetch"}
+
+const networkState = "/run/systemd/netif/state.json"
+
+// system is the running machine, as package apply sees it.
+type system struct{}
+
+func (system) Hostname() (string, error)     { return os.Hostname() }
+func (system) SetHostname(name string) error { return unix.Sethostname([]byte(name)) }
+
+func (system) Enable(unit string, runtime bool) (changed bool, err error) {
+	args := []string{"--no-reload", "enable", "--force", unit}
+	if runtime {
+		args = slices.Insert(args, 1, "--runtime")
+	}
+	if out, err := exec.Command("/usr/bin/systemctl", args...).CombinedOutput(); err != nil {
+		return false, fmt.Errorf("enable %s: %w: %s", unit, err, bytes.TrimSpace(out))
+	}
+	return true, nil
+}
+
+func (system) Reload(ctx context.Context) error {
+	_, err := control.Client{}.Collect(ctx, control.Request{Verb: control.DaemonReload})
+	return err
+}
+
+func (system) Start(ctx context.Context, unit string) error {
+	return ask(ctx, control.Request{Verb: control.Start, Units: []string{unit}, Flags: control.Flags{NoBlock: true}})
+}
+
+func (system) Command(ctx context.Context, verb, unit string) error {
+	verbs := map[string]control.Verb{
+		"start": control.Start, "stop": control.Stop, "restart": control.Restart, "reload": control.Reload,
+		"try-restart": control.TryRestart, "reload-or-restart": control.ReloadOrRestart,
+		"reload-or-try-restart": control.TryReloadRestart,
+	}
+	v, ok := verbs[verb]
+	if !ok {
+		return fmt.Errorf("%q is not a command of a unit", verb)
+	}
+	return ask(ctx, control.Request{Verb: v, Units: []string{unit}})
+}
+
+// ask sends a request and turns a job that did not end well into an error.
+func ask(ctx context.Context, req control.Request) error {
+	all, err := control.Client{}.Collect(ctx, req)
+	if err != nil {
+		return err
+	}
+	for _, result := range all.Results {
+		switch {
+		case result.Error != nil:
+			return result.Error
+		case slices.Contains([]string{"done", "queued", "skipped"}, result.Job):
+		default:
+			return fmt.Errorf("the job ended as %q %s: see systemctl status %s", result.Job, result.Detail, result.Unit)
+		}
+	}
+	return nil
+}
+
+func commandLine() string {
+	line, err := os.ReadFile("/proc/cmdline")
+	if err != nil {
+		return ""
+	}
+	return string(line)
+}
+
+func loadModule(name string) error {
+	loader, err := modules.New("/")
+	if err != nil {
+		return err
+	}
+	return loader.Load(name)
+}
+
+// fetchDocument runs the program that fetches.
+func fetchDocument(ctx context.Context, address string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, fetcher[0], fetcher[1], address)
+	var out, problems bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &problems
+	err := cmd.Run()
+	switch text := strings.TrimSpace(problems.String()); {
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("fetch %q: no answer in %v; see that the server can be reached and restart coreos-cloudinit.service", address, FetchTimeout)
+	case err != nil && text != "":
+		return nil, errors.New(text)
+	case err != nil:
+		return nil, fmt.Errorf("fetch %q: %w", address, err)
+	}
+	return out.Bytes(), nil
+}
+
+// interfaces reads the network's state; there is none before it is up.
+func interfaces() []Interface {
+	data, err := os.ReadFile(networkState)
+	if err != nil {
+		return nil
+	}
+	found, _ := parseState(data)
+	return found
+}
+
+func parseState(data []byte) (found []Interface, online bool) {
+	var state struct {
+		Interfaces []struct {
+			Name      string   `json:"name"`
+			Addresses []string `json:"addresses"`
+			Gateway   string   `json:"gateway"`
+		} `json:"interfaces"`
+		Online bool `json:"online"`
+	}
+	if json.Unmarshal(data, &state) != nil {
+		return nil, false
+	}
+	for _, i := range state.Interfaces {
+		link := Interface{Name: i.Name, HasGateway: i.Gateway != ""}
+		for _, text := range i.Addresses {
+			if prefix, err := netip.ParsePrefix(text); err == nil {
+				link.Addresses = append(link.Addresses, prefix)
+			}
+		}
+		found = append(found, link)
+	}
+	return found, state.Online
+}
+
+// waitNetwork looks until the network is online. A machine without an interface
+// is not waited for.
+func waitNetwork(ctx context.Context) {
+	const interval = 50 * time.Millisecond
+	links, err := os.ReadDir("/sys/class/net")
+	if err == nil && !slices.ContainsFunc(links, func(e os.DirEntry) bool { return e.Name() != "lo" }) {
+		return
+	}
+	for {
+		if data, err := os.ReadFile(networkState); err == nil {
+			if _, online := parseState(data); online {
+				return
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(interval):
+		}
+	}
+}

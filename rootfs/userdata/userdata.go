@@ -1,0 +1,172 @@
+// Package userdata finds the user-data of a machine: on the OEM partition, on a
+// config drive, in QEMU's fw_cfg, in files that an installer or Vagrant left,
+// and at an address on the kernel command line. Each place is looked at once
+// and none is waited for; all that are found apply, in the order of Find, so
+// that the owner's come after the OEM's.
+//
+// The places are those of CoreOS (see package cloudconfig) and fw_cfg, which
+// systemd and others use the same way. Left out on purpose: the metadata
+// services of cloud platforms.
+package userdata
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/coracle-os/coracle/initrd/cmdline"
+	"github.com/coracle-os/coracle/rootfs/cloudconfig"
+	"github.com/coracle-os/coracle/rootfs/userdata/configdrive"
+)
+
+// Source is user-data and the metadata that came with it.
+type Source struct {
+	Name     string // for people, with the place: "config drive /dev/vdb"
+	Data     []byte // as found: may be gzip; nil when there is none
+	Metadata cloudconfig.Metadata
+	// Notes are sentences about what was found and is not used.
+	Notes []string
+	// Err says why a place that exists could not be read.
+	Err error
+}
+
+// Places is where to look.
+type Places struct {
+	// Root is the directory that stands for "/".
+	Root string
+	// Devices are the block devices that may be a config drive.
+	Devices []string
+	// LoadModule loads a kernel module; nil loads none.
+	LoadModule func(name string) error
+}
+
+// FWCfg is where the kernel shows QEMU's fw_cfg entry opt/coracle/user-data.
+const FWCfg = "/sys/firmware/qemu_fw_cfg/by_name/opt/coracle/user-data/raw"
+
+// fwCfgDevice is there when the machine has fw_cfg, with or without its driver.
+const fwCfgDevice = "/sys/bus/acpi/devices/QEMU0002:00"
+
+// Find reads every place on the machine itself.
+func (p Places) Find(ctx context.Context) []Source {
+	var found []Source
+	add := func(name, path string) {
+		data, err := p.read(path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			found = append(found, Source{Name: name, Err: fmt.Errorf("read %s: %w", path, err)})
+		case len(data) > 0:
+			found = append(found, Source{Name: name, Data: data})
+		}
+	}
+	add("/usr/share/oem/cloud-config.yml", "/usr/share/oem/cloud-config.yml")
+	if device, ok := configdrive.Find(p.Devices); ok {
+		found = append(found, configDrive(ctx, device))
+	}
+	p.loadFWCfg()
+	add("QEMU fw_cfg opt/coracle/user-data", FWCfg)
+	for _, path := range []string{"/var/lib/coreos-install/user_data", "/var/lib/coreos-vagrant/vagrantfile-user-data"} {
+		add(path, path)
+	}
+	return found
+}
+
+func (p Places) read(path string) ([]byte, error) {
+	f, err := os.Open(filepath.Join(p.Root, path))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, cloudconfig.MaxSize+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > cloudconfig.MaxSize {
+		return nil, fmt.Errorf("it is larger than %d bytes", cloudconfig.MaxSize)
+	}
+	return data, nil
+}
+
+func configDrive(ctx context.Context, device string) Source {
+	drive, err := configdrive.Open(ctx, device)
+	source := Source{
+		Name: "config drive " + device,
+		Data: drive.UserData,
+		Err:  err,
+		Metadata: cloudconfig.Metadata{
+			Hostname: drive.Hostname,
+			SSHKeys:  drive.SSHKeys,
+		},
+	}
+	if drive.NetworkConfig != "" {
+		source.Notes = append(source.Notes, fmt.Sprintf(
+			"network configuration %s is not read by this version; use coreos.units with .network files", drive.NetworkConfig))
+	}
+	return source
+}
+
+// loadFWCfg loads the driver of fw_cfg on machines that have fw_cfg.
+func (p Places) loadFWCfg() {
+	if p.LoadModule == nil {
+		return
+	}
+	_, hasDriver := os.Stat(filepath.Join(p.Root, "/sys/firmware/qemu_fw_cfg/rev"))
+	_, hasDevice := os.Stat(filepath.Join(p.Root, fwCfgDevice))
+	if hasDriver != nil && hasDevice == nil {
+		// Without the driver there is no file, and that is all there is to say.
+		_ = p.LoadModule("qemu_fw_cfg")
+	}
+}
+
+// URL returns the address that cloud-config-url= names on a kernel command
+// line; the last one counts, and "-" and "_" are the same in the name.
+func URL(line string) (address string, found bool) {
+	address, _ = cmdline.Parse(line).Lookup("cloud-config-url")
+	return address, address != ""
+}
+
+// BlockDevices lists the device nodes below root that may hold a file system,
+// CD drives and whole disks before partitions. Loop, RAM and mapped devices are
+// left out.
+func BlockDevices(root string) []string {
+	entries, err := os.ReadDir(filepath.Join(root, "/sys/class/block"))
+	if err != nil {
+		return nil
+	}
+	type device struct {
+		path string
+		part bool
+	}
+	var devices []device
+	for _, entry := range entries {
+		name := entry.Name()
+		if slices.ContainsFunc([]string{"loop", "ram", "zram", "dm-", "md", "nbd"}, func(prefix string) bool {
+			return strings.HasPrefix(name, prefix)
+		}) {
+			continue
+		}
+		_, err := os.Stat(filepath.Join(root, "/sys/class/block", name, "partition"))
+		devices = append(devices, device{filepath.Join(root, "/dev", strings.ReplaceAll(name, "!", "/")), err == nil})
+	}
+	slices.SortStableFunc(devices, func(a, b device) int {
+		if a.part != b.part {
+			if a.part {
+				return 1
+			}
+			return -1
+		}
+		return cmp.Compare(a.path, b.path)
+	})
+	var paths []string
+	for _, d := range devices {
+		paths = append(paths, d.path)
+	}
+	return paths
+}

@@ -1,0 +1,94 @@
+package userdata
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func write(t *testing.T, root, path, content string) {
+	t.Helper()
+	full := filepath.Join(root, path)
+	if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(full, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestFindOrder(t *testing.T) {
+	root := t.TempDir()
+	if found := (Places{Root: root}).Find(context.Background()); len(found) != 0 {
+		t.Errorf("found %v on an empty machine", found)
+	}
+	write(t, root, "/var/lib/coreos-install/user_data", "install")
+	write(t, root, "/usr/share/oem/cloud-config.yml", "oem")
+	write(t, root, "/var/lib/coreos-vagrant/vagrantfile-user-data", "")
+	write(t, root, fwCfgDevice, "")
+	load := func(name string) error {
+		if name != "qemu_fw_cfg" {
+			t.Errorf("loads %q", name)
+		}
+		write(t, root, FWCfg, "fw_cfg")
+		return nil
+	}
+	var got []string
+	for _, s := range (Places{Root: root, LoadModule: load}).Find(context.Background()) {
+		got = append(got, s.Name+": "+string(s.Data))
+	}
+	want := []string{
+		"/usr/share/oem/cloud-config.yml: oem",
+		"QEMU fw_cfg opt/coracle/user-data: fw_cfg",
+		"/var/lib/coreos-install/user_data: install",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestUnreadablePlaceIsReported(t *testing.T) {
+	root := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(root, "/usr/share/oem/cloud-config.yml"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, root, "/var/lib/coreos-install/user_data", "x")
+	found := (Places{Root: root}).Find(context.Background())
+	if len(found) != 2 || found[0].Err == nil || !strings.Contains(found[0].Err.Error(), "cloud-config.yml") {
+		t.Errorf("found %+v", found)
+	}
+}
+
+func TestURL(t *testing.T) {
+	tests := []struct{ line, want string }{
+		{"quiet", ""},
+		{"a cloud-config-url=http://x/1 b\n", "http://x/1"},
+		{"cloud_config_url=http://x/1 cloud-config-url=http://x/2", "http://x/2"},
+		{"cloud-config-url=", ""},
+		{"cloud-config-url=http://x/?a=b", "http://x/?a=b"},
+	}
+	for _, tt := range tests {
+		got, found := URL(tt.line)
+		if got != tt.want || found != (tt.want != "") {
+			t.Errorf("URL(%q) = %q, %v, want %q", tt.line, got, found, tt.want)
+		}
+	}
+}
+
+func TestBlockDevices(t *testing.T) {
+	root := t.TempDir()
+	for _, name := range []string{"vda/size", "vda1/partition", "sr0/size", "loop0/size", "dm-0/size", "cciss!c0d0/size"} {
+		write(t, root, "/sys/class/block/"+name, "1")
+	}
+	var got []string
+	for _, d := range BlockDevices(root) {
+		got = append(got, strings.TrimPrefix(d, root))
+	}
+	if diff := cmp.Diff([]string{"/dev/cciss/c0d0", "/dev/sr0", "/dev/vda", "/dev/vda1"}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
