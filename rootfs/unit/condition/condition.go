@@ -1,5 +1,5 @@
 // Package condition decides Condition...= and Assert...= lines;
-// systemd.unit(5), "Conditions and Asserts". PID 1 calls Holds when the job of a
+// systemd.unit(5), "Conditions and Asserts". PID 1 calls Test when the job of a
 // unit runs, not before: units ordered earlier may make a condition true.
 //
 // Kinds that ask for something Coracle does not have (Security=, ACPower=,
@@ -8,6 +8,7 @@
 package condition
 
 import (
+	"fmt"
 	"io/fs"
 	"path"
 	"strconv"
@@ -34,9 +35,41 @@ type System interface {
 	CPUs() int
 }
 
-// Holds decides one condition, negation included. How several go together is
-// the caller's: all plain ones, and one of those marked with "|".
-func Holds(c unit.Condition, sys System) bool { return holds(c, sys) != c.Negate }
+// Result is what became of a unit's conditions.
+type Result struct {
+	OK     bool
+	Failed unit.Condition // the one that decided, if not OK
+}
+
+// Test decides a list: all plain conditions must hold, and of those marked
+// with "|" at least one.
+func Test(list []unit.Condition, sys System) Result {
+	triggers, triggered := 0, false
+	var lastTrigger unit.Condition
+	for _, c := range list {
+		ok := holds(c, sys) != c.Negate
+		switch {
+		case c.Trigger:
+			triggers++
+			triggered = triggered || ok
+			lastTrigger = c
+		case !ok:
+			return Result{Failed: c}
+		}
+	}
+	if triggers > 0 && !triggered {
+		return Result{Failed: lastTrigger}
+	}
+	return Result{OK: true}
+}
+
+// String says why a unit is skipped, in systemd's words.
+func (r Result) String() string {
+	if r.OK {
+		return "all conditions hold"
+	}
+	return fmt.Sprintf("skipped because of an unmet condition check (Condition%s)", r.Failed)
+}
 
 func holds(c unit.Condition, sys System) bool {
 	if strings.HasPrefix(c.Value, "/") {

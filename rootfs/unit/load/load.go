@@ -1,7 +1,7 @@
 // Package load reads units: it finds the files of a name, parses them and adds
 // the dependencies that follow from settings, from .wants and .requires links
-// and from DefaultDependencies=. PID 1 loads through a Cache,
-// which remembers where the files are; other programs use a Loader alone.
+// and from DefaultDependencies=. PID 1 keeps the loaded units in a Set;
+// other programs use a Loader alone.
 //
 // It follows systemd.unit(5), systemd.special(7) and the "Implicit
 // Dependencies" and "Default Dependencies" sections of the pages of each kind.
