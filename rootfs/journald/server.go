@@ -107,6 +107,7 @@ func (s *server) serve(ctx context.Context, commands <-chan os.Signal) error {
 		}
 	}()
 	s.say(journal.Info, "Journal started")
+	s.flush()
 	notify("READY=1\nSTATUS=Processing requests...", nil)
 	s.loop(ctx)
 	notify("STOPPING=1", nil)
