@@ -70,6 +70,9 @@ func (s *salvager) split(b block) bool {
 	default:
 		return false
 	}
+	if s.firstLine(inner) < 0 { // nothing is left of it
+		s.lines[b.from] = ""
+	}
 	return s.readable(b)
 }
 
