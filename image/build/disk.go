@@ -2,15 +2,18 @@ package build
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/coracle-os/coracle/image/esp"
+	"github.com/coracle-os/coracle/image/ext4"
 	"github.com/coracle-os/coracle/image/gpt"
 	"github.com/coracle-os/coracle/image/tree"
 )
@@ -19,8 +22,11 @@ import (
 // entry: naming one would switch off the counting of tries.
 const loaderConf = "timeout 0\nreboot-on-error yes\n"
 
-// espTime is the time of the files on the ESP; FAT knows none before 1980.
-var espTime = time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)
+// Times in file systems: the same in every image. FAT knows none before 1980.
+var (
+	espTime  = time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)
+	ext4Time = time.Unix(rootTime, 0).UTC()
+)
 
 // ukiPath is where the UKI of this release is on the ESP.
 func (b *builder) ukiPath() string { return "EFI/Linux/coracle-" + b.Recipe.Version + ".efi" }
@@ -67,14 +73,24 @@ func (b *builder) disk(ctx context.Context, packages *packageSet, root *rootResu
 	if err != nil {
 		return err
 	}
-	espUUID := uuidOf(seed + " esp")
+	volume := gpt.DerivedUUID(seed, "ESP volume")
 	paths := map[string]string{gpt.RootA: root.image, gpt.RootAVerity: root.hashes, gpt.ESP: filepath.Join(scratch, "esp")}
 	if err := writeFile(paths[gpt.ESP], func(f *os.File) error {
 		return esp.Write(f, int64(p.ESP), files, esp.Options{
-			Label: "ESP", VolumeID: uint32(espUUID[0])<<24 | uint32(espUUID[1])<<16 | uint32(espUUID[2])<<8 | uint32(espUUID[3]), Time: espTime,
+			Label: "ESP", VolumeID: binary.BigEndian.Uint32(volume[:]), Time: espTime,
 		})
 	}); err != nil {
 		return err
+	}
+	for name, size := range map[string]int64{gpt.OEM: int64(p.OEM), gpt.State: int64(p.State)} {
+		paths[name] = filepath.Join(scratch, name)
+		options := ext4.Options{
+			Label: strings.ToUpper(name), Time: ext4Time, Growable: name == gpt.State,
+			UUID: gpt.DerivedUUID(seed, name+" file system").String(), HashSeed: gpt.DerivedUUID(seed, name+" hash seed").String(),
+		}
+		if err := ext4.Write(ctx, ext4.Exec, paths[name], size, scratch, options); err != nil {
+			return err
+		}
 	}
 	contents := map[string]gpt.Content{}
 	for name, path := range paths {

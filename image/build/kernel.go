@@ -8,10 +8,12 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/coracle-os/coracle/image/initramfs"
 	"github.com/coracle-os/coracle/image/kmod"
+	"github.com/coracle-os/coracle/image/recipe"
 	"github.com/coracle-os/coracle/image/tree"
 )
 
@@ -28,7 +30,7 @@ type kernelResult struct {
 func (b *builder) kernel(ctx context.Context, packages *packageSet) (*kernelResult, error) {
 	p := packages.lock.Kernel
 	k := b.Recipe.Kernel
-	key := b.key("kernel", p.SHA256, strings.Join(k.InitrdModules, " "), strings.Join(k.RootModules, " "))
+	key := b.key("kernel", p.SHA256, strings.Join(k.InitrdModules, " "), strings.Join(k.RootModules, " "), strings.Join(k.RareModules, " "))
 	dir, err := b.store.Run(ctx, "kernel", key, func(ctx context.Context, dir string) error {
 		files, err := packages.read(ctx, p)
 		if err != nil {
@@ -52,12 +54,7 @@ func (b *builder) kernel(ctx context.Context, packages *packageSet) (*kernelResu
 		if err := os.WriteFile(filepath.Join(dir, "release"), []byte(modules.Release), 0o644); err != nil {
 			return err
 		}
-		if err := stageModules(ctx, modules, k.InitrdModules, filepath.Join(dir, "initrd")); err != nil {
-			return err
-		}
-		// The root has those of the initrd too: a machine may get such a disk later.
-		return stageModules(ctx, modules, append(k.InitrdModules[:len(k.InitrdModules):len(k.InitrdModules)], k.RootModules...),
-			filepath.Join(dir, "root"))
+		return selectModules(ctx, modules, k, dir)
 	})
 	if err != nil {
 		return nil, err
@@ -72,12 +69,29 @@ func (b *builder) kernel(ctx context.Context, packages *packageSet) (*kernelResu
 	}, nil
 }
 
-// stageModules writes the modules and their index below dir.
-func stageModules(ctx context.Context, kernel *kmod.Kernel, patterns []string, dir string) error {
-	modules, err := kernel.Closure(patterns)
+// selectModules writes the modules of initrd and root into directories below dir.
+func selectModules(ctx context.Context, modules *kmod.Kernel, k recipe.Kernel, dir string) error {
+	first, err := modules.Closure(k.InitrdModules)
 	if err != nil {
 		return err
 	}
+	// The root has those of the initrd too: a machine may get such a disk later.
+	plain, err := modules.Closure(slices.Concat(k.InitrdModules, k.RootModules))
+	if err != nil {
+		return err
+	}
+	all, err := modules.Closure(slices.Concat(k.InitrdModules, k.RootModules, k.RareModules))
+	if err != nil {
+		return err
+	}
+	if err := stageModules(ctx, modules, first, filepath.Join(dir, "initrd")); err != nil {
+		return err
+	}
+	return stageModules(ctx, modules, modules.Packed(all, plain), filepath.Join(dir, "root"))
+}
+
+// stageModules writes the modules and their index below dir.
+func stageModules(ctx context.Context, kernel *kmod.Kernel, modules []tree.Entry, dir string) error {
 	scratch, err := os.MkdirTemp("", "coracle-modules-")
 	if err != nil {
 		return err

@@ -70,7 +70,7 @@ func (b *builder) packages(ctx context.Context) (*packageSet, error) {
 			return set, nil
 		}
 	}
-	return set, b.timed("packages", func() error {
+	return set, b.timed(ctx, "packages", func() error {
 		if known {
 			// Packages are gone from the cache; the mirror may have the same ones still.
 			err := get()
@@ -91,10 +91,13 @@ func (b *builder) packages(ctx context.Context) (*packageSet, error) {
 }
 
 // timed reports a piece of work that has no result in the store.
-func (b *builder) timed(name string, work func() error) error {
+func (b *builder) timed(ctx context.Context, name string, work func() error) error {
 	start := b.Now()
 	b.report(step.Event{Name: name, State: step.Started})
 	if err := work(); err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		b.report(step.Event{Name: name, State: step.Failed, Elapsed: b.Now().Sub(start), Err: err})
 		return fmt.Errorf("%s: %w", name, err)
 	}

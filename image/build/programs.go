@@ -2,6 +2,7 @@ package build
 
 import (
 	"context"
+	"os"
 	"path"
 	"path/filepath"
 	"strings"
@@ -28,6 +29,9 @@ const compilers = 2
 // programs compiles all components and the commands.
 func (b *builder) programs(ctx context.Context) ([]program, error) {
 	own, err := gobuild.SourceDigest(b.Source, func(path string) bool {
+		if _, err := os.Stat(filepath.Join(b.Source, path, "go.mod")); err == nil {
+			return true // a module of its own
+		}
 		return path == "build" || path == "image" || path == "tools" || path == "qemu-tests" ||
 			path == "rootfs/base" || strings.HasSuffix(path, ".md")
 	})

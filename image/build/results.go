@@ -102,14 +102,14 @@ func (b *builder) writeResults(ctx context.Context, packages *packageSet, root *
 	raw, qcow := temporary(RawName), temporary(QcowName)
 	defer os.Remove(raw)
 	defer os.Remove(qcow)
-	if err := b.timed("disk", func() error { return b.disk(ctx, packages, root, uki, raw) }); err != nil {
+	if err := b.timed(ctx, "disk", func() error { return b.disk(ctx, packages, root, uki, raw) }); err != nil {
 		return nil, err
 	}
 	sums := map[string]string{}
 	digests := make([]string, 4)
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		return b.timed("qcow2", func() (err error) {
+		return b.timed(groupCtx, "qcow2", func() (err error) {
 			if err = qcow2(groupCtx, raw, qcow); err == nil {
 				digests[1], err = fileDigest(qcow)
 			}

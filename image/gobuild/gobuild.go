@@ -111,8 +111,7 @@ func Modules(file string) ([]Module, error) {
 
 // SourceDigest returns the digest of all files below dir that can go into a
 // program, names included: everything except tests, test data, hidden files and
-// what skip says (paths relative to dir). Modules nested below dir are left out.
-// It is much faster than asking the go command and errs on the side of change.
+// what skip says (of paths relative to dir). It is much faster than asking the go command and errs on the side of change.
 func SourceDigest(dir string, skip func(path string) bool) (string, error) {
 	sum := sha256.New()
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
@@ -126,8 +125,7 @@ func SourceDigest(dir string, skip func(path string) bool) (string, error) {
 		}
 		hidden := strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_") || name == "testdata"
 		if entry.IsDir() {
-			_, nested := os.Stat(filepath.Join(path, "go.mod"))
-			if hidden || nested == nil || skip(relative) {
+			if hidden || skip(relative) {
 				return filepath.SkipDir
 			}
 			return nil

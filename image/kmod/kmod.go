@@ -4,8 +4,9 @@
 // name, and gives back a tree with those modules, all that they depend on and
 // the index files of depmod(8) for just them. Modules leave uncompressed: in the
 // initrd one zstd stream over all of them is smaller and faster to unpack than
-// many xz files, and in the root the kernel maps a module from a verified page
-// cache instead of running xz over it while the machine boots.
+// many xz files, and in the root the kernel loads a module from the page cache
+// instead of running xz over it while the machine boots. Modules that few
+// machines ever load can stay as the kernel package has them (Packed).
 //
 // Dependencies are read from the modules' own .modinfo section (depends= and
 // softdep=), as depmod does; the index files are written by Debian's depmod.
@@ -88,6 +89,23 @@ func Open(files tree.Tree) (*Kernel, error) {
 func Name(file string) string {
 	name, _, _ := strings.Cut(path.Base(file), ".")
 	return strings.ReplaceAll(name, "-", "_")
+}
+
+// Packed returns the modules of all, as Closure returned it for all patterns,
+// that are not in plain, as it did for fewer: with the content and the name that
+// they have in the kernel package. The others leave as they are.
+func (k *Kernel) Packed(all, plain []tree.Entry) []tree.Entry {
+	keep := map[string]bool{}
+	for _, entry := range plain {
+		keep[entry.Path] = true
+	}
+	result := slices.Clone(all)
+	for i, entry := range result {
+		if !keep[entry.Path] {
+			result[i] = k.files[Name(entry.Path)]
+		}
+	}
+	return result
 }
 
 // Closure returns the modules that match the patterns (path.Match on names) and

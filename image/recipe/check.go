@@ -76,6 +76,7 @@ func (r *Recipe) checkSources(d *strict.Document) {
 	}
 	checkPatterns(d, "kernel.initrd-modules", r.Kernel.InitrdModules)
 	checkPatterns(d, "kernel.root-modules", r.Kernel.RootModules)
+	checkPatterns(d, "kernel.rare-modules", r.Kernel.RareModules)
 	for i, p := range r.Packages {
 		at := fmt.Sprintf("packages[%d]", i)
 		checkPattern(d, at+".name", p.Name, namePattern, "the name of a Debian package")
@@ -186,7 +187,7 @@ func (r *Recipe) checkFiles(d *strict.Document) {
 const (
 	minESP   = 64 * MiB
 	minRoot  = 4 * MiB
-	minExt4  = 8 * MiB
+	minExt4  = 16 * MiB
 	maxTotal = 2048 * GiB
 )
 

@@ -51,6 +51,7 @@ type Kernel struct {
 	Arguments     []string `yaml:"arguments"`      // command line, after roothash=
 	InitrdModules []string `yaml:"initrd-modules"` // patterns; "?" in front means optional
 	RootModules   []string `yaml:"root-modules"`   // the same; in the root are those of the initrd too
+	RareModules   []string `yaml:"rare-modules"`   // in the root, left compressed: small, slow to load
 }
 
 // Boot says where the boot loader and the UKI stub come from.

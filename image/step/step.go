@@ -31,7 +31,7 @@ import (
 // used ones beyond it are removed.
 const Keep = 2
 
-// State says what a Event tells about a step.
+// State says what an Event tells about a step.
 type State int
 
 // The states of a step.
@@ -100,6 +100,9 @@ func (s *Store) Run(ctx context.Context, name string, key *Key, fill func(ctx co
 	start := s.Now()
 	s.report(Event{Name: name, State: Started})
 	err := s.fill(ctx, parent, final, fill)
+	if err != nil && ctx.Err() != nil {
+		return "", ctx.Err() // another step failed first; this one only stopped
+	}
 	if err != nil {
 		s.report(Event{Name: name, State: Failed, Elapsed: s.Now().Sub(start), Err: err})
 		return "", fmt.Errorf("%s: %w", name, err)
