@@ -1,0 +1,152 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/coracle-os/coracle/rootfs/unit/syntax"
+	"github.com/coracle-os/coracle/rootfs/unit/timespan"
+	"github.com/coracle-os/coracle/rootfs/unit/words"
+)
+
+// directories from the strongest to the weakest, relative to the root.
+var directories = []string{"etc/systemd/network", "run/systemd/network", "usr/lib/systemd/network"}
+
+// Load reads all .network files of a root directory, in the order in which they
+// are tried: by name, whatever the directory. A file hides those of the same
+// name in weaker directories, and an empty one is how to hide without
+// replacing. Drop-ins are read from NAME.network.d/*.conf.
+func Load(root fs.FS) ([]Network, []Warning) {
+	var warnings []Warning
+	found := gather(root, "", ".network", &warnings)
+	var networks []Network
+	for _, name := range sorted(found) {
+		text, err := fs.ReadFile(root, found[name])
+		if err != nil {
+			warnings = append(warnings, Warning{File: "/" + found[name], Text: err.Error()})
+			continue
+		}
+		if len(strings.TrimSpace(string(text))) == 0 {
+			continue
+		}
+		dropins := gather(root, name+".d", ".conf", &warnings)
+		for _, dropin := range sorted(dropins) {
+			more, err := fs.ReadFile(root, dropins[dropin])
+			if err != nil {
+				warnings = append(warnings, Warning{File: "/" + dropins[dropin], Text: err.Error()})
+				continue
+			}
+			text = append(append(text, '\n'), more...)
+		}
+		network, more := Parse("/"+found[name], text)
+		networks = append(networks, network)
+		warnings = append(warnings, more...)
+	}
+	return networks, warnings
+}
+
+// gather lists the files of all directories by name, the strongest of each.
+func gather(root fs.FS, below, suffix string, warnings *[]Warning) map[string]string {
+	found := map[string]string{}
+	for _, directory := range directories {
+		directory = path.Join(directory, below)
+		entries, err := fs.ReadDir(root, directory)
+		if err != nil {
+			if !errors.Is(err, fs.ErrNotExist) {
+				*warnings = append(*warnings, Warning{File: "/" + directory, Text: err.Error()})
+			}
+			continue
+		}
+		for _, entry := range entries {
+			if strings.HasSuffix(entry.Name(), suffix) && found[entry.Name()] == "" {
+				found[entry.Name()] = path.Join(directory, entry.Name())
+			}
+		}
+	}
+	return found
+}
+
+func sorted(found map[string]string) []string {
+	var names []string
+	for name := range found {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// LoadTime reads timesyncd.conf of /usr/lib, /run and /etc, the later over the
+// earlier.
+func LoadTime(root fs.FS) (Time, []Warning) {
+	conf := Time{PollMin: 32 * time.Second, PollMax: 2048 * time.Second}
+	var warnings []Warning
+	for _, file := range []string{"usr/lib/systemd/timesyncd.conf", "run/systemd/timesyncd.conf", "etc/systemd/timesyncd.conf"} {
+		text, err := fs.ReadFile(root, file)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		warn := func(line int, format string, args ...any) {
+			warnings = append(warnings, Warning{File: "/" + file, Line: line, Text: fmt.Sprintf(format, args...)})
+		}
+		if err != nil {
+			warn(0, "%v", err)
+			continue
+		}
+		parsed, err := syntax.Parse(text, []string{"Time"})
+		for _, warning := range parsed.Warnings {
+			warn(warning.Line, "%s", warning.Text)
+		}
+		if err != nil {
+			warn(0, "%v", err)
+			continue
+		}
+		for _, assignment := range parsed.Assignments {
+			if err := conf.set(assignment.Key, assignment.Value); err != nil {
+				warn(assignment.Line, "%s=: %v", assignment.Key, err)
+			}
+		}
+	}
+	return conf, warnings
+}
+
+func (t *Time) set(key, value string) error {
+	servers := func(target *[]string) error {
+		if value == "" {
+			*target = nil
+			return nil
+		}
+		var problem error
+		for _, word := range words.SplitRelaxed(value) {
+			if _, err := server(word); err != nil {
+				problem = err
+				continue
+			}
+			*target = append(*target, word)
+		}
+		return problem
+	}
+	interval := func(target *time.Duration) error {
+		span, err := timespan.Parse(value)
+		if err != nil || span < 16*time.Second {
+			return fmt.Errorf("%q is not a time of at least 16 s", value)
+		}
+		*target = span
+		return nil
+	}
+	switch key {
+	case "NTP":
+		return servers(&t.Servers)
+	case "FallbackNTP":
+		return servers(&t.Fallback)
+	case "PollIntervalMinSec":
+		return interval(&t.PollMin)
+	case "PollIntervalMaxSec":
+		return interval(&t.PollMax)
+	}
+	return errors.New("not supported")
+}
