@@ -71,6 +71,10 @@ func (s *Set) load(n string) *unit.Unit {
 	if u == nil {
 		u = s.loader.Load(s.index, n)
 	}
+	if known := s.units[u.Name]; known != nil { // by a name that it did not have then
+		s.byName[n] = u.Name
+		return known
+	}
 	s.put(u)
 	s.byName[n] = u.Name
 	return u
