@@ -1,0 +1,206 @@
+package supervisor
+
+import (
+	"time"
+
+	"github.com/coracle-os/coracle/rootfs/jobs"
+	"github.com/coracle-os/coracle/rootfs/transaction"
+	"github.com/coracle-os/coracle/rootfs/unit"
+)
+
+// change is one step of a unit from one active state to another.
+type change struct {
+	from, to     transaction.State
+	restarting   bool // it is down, and starts again by itself
+	reloadFailed bool
+}
+
+// changed is called by drivers after each step: it moves the unit's job on
+// and lets other units know.
+func (s *Supervisor) changed(l *live, c change) {
+	s.stamp(l, c)
+	expected := s.advance(l, c)
+	if c.from == c.to {
+		s.dirty = true
+		return
+	}
+	if down(c.to) {
+		s.wentDown(l, c, expected)
+	}
+	if c.to == transaction.Active || down(c.to) {
+		s.triggered(l, c.to)
+	}
+	s.dirty, s.collect = true, true
+}
+
+// stamp keeps the times of the unit's last steps.
+func (s *Supervisor) stamp(l *live, c change) {
+	now := time.Now()
+	l.changed = now
+	if c.from == c.to {
+		return
+	}
+	if down(c.from) && !down(c.to) {
+		l.inactiveExit = now
+	}
+	if !down(c.from) && down(c.to) {
+		l.inactiveEnter = now
+	}
+	if !up(c.from) && up(c.to) {
+		l.activeEnter = now
+	}
+	if up(c.from) && !up(c.to) {
+		l.activeExit = now
+	}
+}
+
+// advance moves the unit's running job on, and reports whether the step was
+// what a job asked for.
+func (s *Supervisor) advance(l *live, c change) bool {
+	j := s.queue.Of(l.u.Name)
+	if j == nil {
+		return false
+	}
+	switch j.Type {
+	case transaction.Start, transaction.VerifyActive:
+		return s.advanceStart(j, c)
+	case transaction.Stop, transaction.Restart:
+		return s.advanceStop(j, c)
+	case transaction.Reload, transaction.ReloadOrStart:
+		if !j.Running {
+			return false
+		}
+		switch {
+		case c.to == transaction.Active && c.reloadFailed:
+			s.finish(j, jobs.Failed)
+		case c.to == transaction.Active:
+			s.finish(j, jobs.Done)
+		case down(c.to):
+			s.finish(j, jobs.Failed)
+			return false
+		}
+		return true
+	}
+	return false
+}
+
+func (s *Supervisor) advanceStart(j *jobs.Job, c change) bool {
+	switch {
+	case up(c.to):
+		s.finish(j, jobs.Done)
+	case !j.Running:
+		return false
+	case c.to == transaction.Failed:
+		s.finish(j, jobs.Failed)
+		return false
+	case c.to == transaction.Inactive:
+		s.finish(j, jobs.Done)
+		return false
+	case c.to == transaction.Deactivating:
+		return false
+	}
+	return true
+}
+
+func (s *Supervisor) advanceStop(j *jobs.Job, c change) bool {
+	switch {
+	case down(c.to):
+		if j.Running {
+			s.stopped(j)
+		} else {
+			s.dirty = true
+		}
+	case j.Running && c.to != transaction.Deactivating:
+		return false
+	}
+	return true
+}
+
+// wentDown does what a unit's end does to others.
+func (s *Supervisor) wentDown(l *live, c change, expected bool) {
+	name := l.u.Name
+	if !c.restarting && !l.settled {
+		l.settled = true
+		if c.to == transaction.Failed {
+			s.startAll(l, unit.OnFailure)
+		} else if !down(c.from) {
+			s.startAll(l, unit.OnSuccess)
+		}
+	}
+	if !expected {
+		for _, other := range s.graph.By(name, unit.BindsTo) {
+			if a := s.stateOf(other); a == transaction.Active || a == transaction.Activating || a == transaction.Reloading {
+				s.request(transaction.Stop, other, "bound to "+name)
+			}
+		}
+	}
+	if !c.restarting {
+		for _, other := range s.graph.By(name, unit.Upholds) {
+			if up(s.stateOf(other)) && s.queue.Of(name) == nil {
+				s.after(time.Second, func() {
+					if up(s.stateOf(other)) && down(s.stateOf(name)) {
+						s.request(transaction.Start, name, "upheld by "+other)
+					}
+				})
+			}
+		}
+	}
+	s.needless(l)
+}
+
+func (s *Supervisor) startAll(l *live, kind unit.Dep) {
+	for _, other := range s.graph.Of(l.u.Name, kind) {
+		s.log(6, l.u.Name, "Triggering %s= dependencies.", kind)
+		s.request(transaction.Start, other, string(kind)+" of "+l.u.Name)
+	}
+}
+
+// request queues a job that nobody waits for.
+func (s *Supervisor) request(t transaction.Type, name, why string) {
+	if _, err := s.enqueue(transaction.Request{Type: t, Unit: name}); err != nil {
+		s.log(4, name, "Failed to enqueue %s job (%s): %v", t, why, err)
+	}
+}
+
+// needless stops units with StopWhenUnneeded= that this unit needed and that
+// nobody needs now.
+func (s *Supervisor) needless(l *live) {
+	names := s.graph.Of(l.u.Name, unit.Requires, unit.Wants, unit.BindsTo, unit.Requisite, unit.Upholds)
+	for _, name := range append(names, l.u.Name) {
+		o := s.units[name]
+		if o == nil || !o.u.StopWhenUnneeded || !up(o.active()) || s.queue.Of(name) != nil || s.needed(name) {
+			continue
+		}
+		// Later, so that the step which is being handled is complete.
+		go s.Post(func() {
+			if o := s.units[name]; o != nil && up(o.active()) && s.queue.Of(name) == nil && !s.needed(name) {
+				s.log(6, name, "Unit not needed anymore. Stopping.")
+				s.request(transaction.Stop, name, "not needed")
+			}
+		})
+	}
+}
+
+// needed reports whether a unit that is up, or about to be, wants this one.
+func (s *Supervisor) needed(name string) bool {
+	for _, other := range s.graph.By(name, unit.Requires, unit.Wants, unit.BindsTo, unit.Requisite, unit.Upholds) {
+		if !down(s.stateOf(other)) {
+			return true
+		}
+		if j := s.queue.Of(other); j != nil && j.Type != transaction.Stop {
+			return true
+		}
+	}
+	return false
+}
+
+// triggered tells the units that start this one (sockets) about its state.
+func (s *Supervisor) triggered(l *live, to transaction.State) {
+	for _, name := range s.graph.By(l.u.Name, unit.Triggers) {
+		if o := s.units[name]; o != nil {
+			if d, ok := o.d.(*socketDriver); ok {
+				s.guard(o, func() { d.serviceChanged(l, to) })
+			}
+		}
+	}
+}

@@ -1,0 +1,105 @@
+package supervisor
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/coracle-os/coracle/rootfs/transaction"
+	"github.com/coracle-os/coracle/rootfs/unit"
+)
+
+// errUnsupported says that units of this kind cannot be started here.
+var errUnsupported = errors.New("units of this type are not supported on Coracle")
+
+func (s *Supervisor) newDriver(l *live) driver {
+	switch {
+	case l.u.Kind == unit.KindService && l.u.Service != nil:
+		return s.newService(l)
+	case l.u.Kind == unit.KindSocket && l.u.Socket != nil:
+		return s.newSocket(l)
+	case l.u.Kind == unit.KindTarget, l.u.Kind == unit.KindSlice:
+		return &passive{s: s, l: l, supported: true, word: "active"}
+	case l.u.Kind == unit.KindMount && mounted(s.cfg.Proc, l.u):
+		return &passive{s: s, l: l, supported: true, up: true, word: "mounted"}
+	default:
+		return &passive{s: s, l: l, word: "active"}
+	}
+}
+
+// passive is a unit without anything of its own to run: a target, a slice, a
+// mount that stage 1 made, or a kind that is not supported.
+type passive struct {
+	s         *Supervisor
+	l         *live
+	supported bool
+	up        bool
+	word      string
+}
+
+func (p *passive) state() (transaction.State, string) {
+	if p.up {
+		return transaction.Active, p.word
+	}
+	return transaction.Inactive, "dead"
+}
+
+func (p *passive) start() error {
+	if !p.supported {
+		return errUnsupported
+	}
+	p.set(true)
+	return nil
+}
+
+func (p *passive) stop() { p.set(false) }
+
+func (p *passive) set(on bool) {
+	from, _ := p.state()
+	p.up = on
+	to, _ := p.state()
+	p.s.changed(p.l, change{from: from, to: to})
+}
+
+func (p *passive) reload() error                { return errors.New("it cannot be reloaded") }
+func (p *passive) canReload() bool              { return false }
+func (p *passive) refuse()                      {}
+func (p *passive) reset()                       {}
+func (p *passive) configure(*unit.Unit)         {}
+func (p *passive) result() string               { return "success" }
+func (p *passive) kill(string, int) int         { return 0 }
+func (p *passive) properties(func(n, v string)) {}
+
+// mounted reports whether something is mounted where a mount unit says, or,
+// without a file, where its name says.
+func mounted(proc string, u *unit.Unit) bool {
+	where := mountPoint(u)
+	b, err := os.ReadFile(proc + "/self/mountinfo")
+	if where == "" || err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) > 4 && f[4] == where {
+			return true
+		}
+	}
+	return false
+}
+
+// newID returns 128 random bits as 32 hexadecimal digits.
+func newID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // it never fails
+	return hex.EncodeToString(b[:])
+}
+
+// stampText renders a time as systemctl show does.
+func stampText(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format("Mon 2006-01-02 15:04:05 MST")
+}

@@ -1,0 +1,492 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/coracle-os/coracle/rootfs/cgroup"
+	"github.com/coracle-os/coracle/rootfs/execcontext"
+	"github.com/coracle-os/coracle/rootfs/reap"
+	"github.com/coracle-os/coracle/rootfs/service"
+	"github.com/coracle-os/coracle/rootfs/spawn"
+	"github.com/coracle-os/coracle/rootfs/transaction"
+	"github.com/coracle-os/coracle/rootfs/unit"
+)
+
+// serviceDriver connects the state machine of one service to the kernel: it is
+// the machine's Host.
+type serviceDriver struct {
+	s *Supervisor
+	l *live
+	m *service.Machine
+
+	cfg       *unit.Service
+	group     cgroup.Group
+	populated bool // the control group exists and was populated when last seen
+	oomKills  int64
+	timers    map[service.Timer]*timer
+	watching  bool // a poll for the PID file is on
+	again     bool // the next start is by itself
+	socket    int  // connection of an instance with Accept=yes, or -1
+	from      *socketDriver
+	mainStart time.Time
+	mainEnd   time.Time
+}
+
+// timer is one armed timer; a stopped one that fires late is recognised by
+// its identity.
+type timer struct {
+	t  *time.Timer
+	at time.Time
+}
+
+func (s *Supervisor) newService(l *live) *serviceDriver {
+	d := &serviceDriver{s: s, l: l, cfg: l.u.Service, timers: map[service.Timer]*timer{}, socket: -1}
+	d.m = service.New(l.u.Name, d.cfg, d)
+	d.group = s.cfg.Cgroups.Group(s.cgroupPath(l.u))
+	return d
+}
+
+func (d *serviceDriver) state() (transaction.State, string) {
+	st := d.m.State()
+	return transaction.State(st.Active()), string(st)
+}
+
+func (d *serviceDriver) result() string { return string(d.m.Result()) }
+
+func (d *serviceDriver) start() error {
+	again := d.again || d.m.State() == service.AutoRestart
+	d.again = false
+	return d.m.Start(again)
+}
+
+func (d *serviceDriver) stop()           { d.m.Stop() }
+func (d *serviceDriver) reload() error   { return d.m.Reload() }
+func (d *serviceDriver) canReload() bool { return len(d.cfg.ExecReload) > 0 }
+func (d *serviceDriver) refuse()         { d.m.RefuseStart(service.StartLimitHit) }
+func (d *serviceDriver) reset()          { d.m.Reset() }
+
+func (d *serviceDriver) configure(u *unit.Unit) {
+	if u.Service != nil {
+		d.cfg = u.Service
+		d.m.Reconfigure(u.Service)
+	}
+}
+
+func (d *serviceDriver) kill(whom string, sig int) int {
+	n := 0
+	if whom == "main" || whom == "all" {
+		if pid := d.m.MainPID(); pid > 0 && d.Kill(pid, sig) {
+			n++
+		}
+	}
+	if whom == "control" || whom == "all" {
+		if pid := d.m.ControlPID(); pid > 0 && d.Kill(pid, sig) {
+			n++
+		}
+	}
+	if whom == "all" {
+		n += d.KillGroup(sig, d.m.MainPID(), d.m.ControlPID())
+	}
+	return n
+}
+
+// Spawn implements service.Host.
+func (d *serviceDriver) Spawn(p service.Process) (int, error) {
+	s := d.s
+	if err := d.prepareGroup(); err != nil {
+		return 0, err
+	}
+	req := d.request(p)
+	prepared, err := s.cfg.Exec.Prepare(req)
+	if err != nil {
+		return d.unspawned(p, err)
+	}
+	defer prepared.Close()
+	dir, err := d.group.OpenDir()
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(dir)
+	prepared.Spec.Cgroup = dir
+	var ran *os.File
+	pid, err := s.cfg.Reaper.Start(func() (pid int, err error) {
+		pid, ran, err = s.cfg.Starter.Start(prepared.Spec)
+		return pid, err
+	}, d.exited)
+	if err != nil {
+		return d.unspawned(p, err)
+	}
+	s.pids[pid] = d.l
+	if p.Main {
+		d.mainStart, d.mainEnd = time.Now(), time.Time{}
+		d.reportRun(pid, ran)
+	} else if ran != nil {
+		ran.Close()
+	}
+	return pid, nil
+}
+
+// unspawned turns a set-up that failed into the exit of a process that never
+// was: its number is one that the kernel cannot give out.
+func (d *serviceDriver) unspawned(p service.Process, err error) (int, error) {
+	var e *spawn.Error
+	if !errors.As(err, &e) {
+		return 0, err
+	}
+	d.Log("%v", e)
+	d.s.never++
+	pid := noProcess + d.s.never
+	if p.Main {
+		d.mainStart = time.Now()
+	}
+	go d.s.Post(func() {
+		d.s.guard(d.l, func() { d.ended(reap.Exit{PID: pid, Status: e.Status}) })
+	})
+	return pid, nil
+}
+
+// noProcess and what is above it is no process id (PID_MAX_LIMIT is 1<<22).
+const noProcess = 1 << 22
+
+// reportRun tells the machine when the main program of a Type=exec service
+// runs.
+func (d *serviceDriver) reportRun(pid int, ran *os.File) {
+	tell := func() { d.s.Post(func() { d.s.guard(d.l, func() { d.m.Ran(pid) }) }) }
+	if d.cfg.Type != unit.Exec {
+		if ran != nil {
+			ran.Close()
+		}
+		return
+	}
+	go func() {
+		if ran != nil {
+			_, _ = io.Copy(io.Discard, ran)
+			ran.Close()
+			if !runs(d.s.cfg.Proc, pid) {
+				return // it failed; its exit is on its way
+			}
+		}
+		tell()
+	}()
+}
+
+// runs reports whether a process is there and is not the shim any more.
+func runs(proc string, pid int) bool {
+	b, err := os.ReadFile(proc + "/" + strconv.Itoa(pid) + "/cmdline")
+	return err == nil && len(b) > 0 && !strings.HasPrefix(string(b), spawn.ShimName+"\x00")
+}
+
+func (d *serviceDriver) request(p service.Process) execcontext.Request {
+	env := append([]string{"INVOCATION_ID=" + d.l.invocation}, p.Env...)
+	if w := d.m.WatchdogEvery(); w > 0 {
+		env = append(env, "WATCHDOG_USEC="+strconv.FormatInt(w.Microseconds(), 10))
+	}
+	r := execcontext.Request{Unit: d.l.u.Name, Command: p.Command, Context: &d.cfg.ExecContext, Extra: env,
+		Notify: d.cfg.NotifyAccess != unit.NotifyNone && d.cfg.NotifyAccess != "", Socket: d.socket}
+	r.AsRoot = d.cfg.PermissionsStartOnly && p.Phase != service.ExecStart
+	if p.Phase == service.ExecStart {
+		r.Passed, r.Names = d.s.sockets(d.l)
+	}
+	return r
+}
+
+// prepareGroup makes the unit's control group and sets its limits.
+func (d *serviceDriver) prepareGroup() error {
+	if d.populated && d.group.Exists() {
+		return nil
+	}
+	g, err := d.s.cfg.Cgroups.Create(d.group.Path())
+	if err != nil {
+		return err
+	}
+	if err := g.Apply(d.l.u.Cgroup, d.s.cfg.Memory, d.s.cfg.Tasks); err != nil {
+		d.Log("Some limits are not in force: %v", err)
+	}
+	d.oomKills = g.Stats().OOMKills
+	if err := d.s.cfg.Watcher.Add(g); err != nil {
+		return err
+	}
+	d.populated = true
+	return nil
+}
+
+// exited is called by the reaper, with its lock held.
+func (d *serviceDriver) exited(e reap.Exit) {
+	d.s.Post(func() {
+		delete(d.s.pids, e.PID)
+		d.s.guard(d.l, func() { d.ended(e) })
+	})
+}
+
+func (d *serviceDriver) ended(e reap.Exit) {
+	if e.PID == d.m.MainPID() {
+		d.mainEnd = time.Now()
+	}
+	d.checkMemory()
+	d.m.Exited(e)
+}
+
+// checkMemory looks whether the kernel killed something of the unit for want
+// of memory.
+func (d *serviceDriver) checkMemory() {
+	if n := d.group.Stats().OOMKills; n > d.oomKills {
+		d.oomKills = n
+		d.Log("A process of this unit has been killed by the OOM killer.")
+		d.m.OutOfMemory()
+	}
+}
+
+// groupEmpty is called when the unit's control group holds no process.
+func (d *serviceDriver) groupEmpty() {
+	if d.group.Populated() {
+		return // something came in meanwhile
+	}
+	d.checkMemory()
+	d.m.GroupEmpty()
+	d.prune()
+}
+
+// prune removes the control group of a service that is down.
+func (d *serviceDriver) prune() {
+	if !d.populated || !down(d.l.active()) && d.m.State() != service.AutoRestart || d.group.Populated() {
+		return
+	}
+	d.s.cfg.Watcher.Drop(d.group)
+	if d.group.Remove() == nil {
+		d.populated = false
+		d.s.collect = true
+	}
+}
+
+// Kill implements service.Host.
+func (d *serviceDriver) Kill(pid, sig int) bool {
+	return pid < noProcess && unix.Kill(pid, unix.Signal(sig)) == nil
+}
+
+// KillGroup implements service.Host.
+func (d *serviceDriver) KillGroup(sig int, except ...int) int {
+	if !d.populated {
+		return 0
+	}
+	return d.group.Signal(unix.Signal(sig), except...)
+}
+
+// Populated implements service.Host.
+func (d *serviceDriver) Populated() bool { return d.populated && d.group.Populated() }
+
+// Arm implements service.Host.
+func (d *serviceDriver) Arm(which service.Timer, after time.Duration) {
+	if old := d.timers[which]; old != nil {
+		old.t.Stop()
+		delete(d.timers, which)
+	}
+	if after <= 0 {
+		return
+	}
+	t := &timer{at: time.Now().Add(after)}
+	t.t = d.s.after(after, func() {
+		if d.timers[which] != t {
+			return
+		}
+		delete(d.timers, which)
+		d.s.guard(d.l, func() { d.elapsed(which) })
+	})
+	d.timers[which] = t
+}
+
+func (d *serviceDriver) elapsed(which service.Timer) {
+	if which == service.StateTimer && d.m.State() == service.AutoRestart {
+		d.restart()
+		return
+	}
+	d.m.Elapsed(which)
+}
+
+// restart starts the service again by itself, with those that require it.
+func (d *serviceDriver) restart() {
+	if j := d.s.queue.Of(d.l.u.Name); j != nil {
+		return // somebody else decides what becomes of it
+	}
+	d.again = true
+	d.Log("Scheduled restart job, restart counter is at %d.", d.m.Restarts()+1)
+	if _, err := d.s.enqueue(transaction.Request{Type: transaction.Restart, Unit: d.l.u.Name}); err != nil {
+		d.Log("Failed to schedule restart job: %v", err)
+		d.m.Stop()
+	}
+}
+
+// Adopt implements service.Host.
+func (d *serviceDriver) Adopt(pid int) {
+	d.s.pids[pid] = d.l
+	d.mainStart, d.mainEnd = time.Now(), time.Time{}
+	if !d.s.cfg.Reaper.Watch(pid, d.exited) {
+		go d.exited(reap.Exit{PID: pid})
+	}
+}
+
+// ReadPIDFile implements service.Host.
+func (d *serviceDriver) ReadPIDFile() int {
+	b, err := os.ReadFile(d.cfg.PIDFile)
+	if err != nil {
+		return 0
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil || pid <= 1 || unix.Kill(pid, 0) == unix.ESRCH {
+		return 0
+	}
+	if cgroup.Of(d.s.cfg.Proc, pid) != d.group.Path() {
+		d.Log("New main PID %d does not belong to service. Ignoring.", pid)
+		return 0
+	}
+	return pid
+}
+
+// GuessMain implements service.Host: the process of the group whose parent is
+// PID 1, when there is exactly one.
+func (d *serviceDriver) GuessMain() int {
+	found := 0
+	for _, pid := range d.group.Procs() {
+		if pid == d.m.ControlPID() || parent(d.s.cfg.Proc, pid) != os.Getpid() {
+			continue
+		}
+		if found != 0 {
+			return 0
+		}
+		found = pid
+	}
+	return found
+}
+
+func parent(proc string, pid int) int {
+	b, err := os.ReadFile(proc + "/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0
+	}
+	text := string(b)
+	f := strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
+	if len(f) < 2 {
+		return 0
+	}
+	n, _ := strconv.Atoi(f[1])
+	return n
+}
+
+// pidFileInterval is how often a PID file that is awaited is looked for.
+const pidFileInterval = 50 * time.Millisecond
+
+// WatchPIDFile implements service.Host. The file is polled: its directory may
+// not exist yet, and the wait is short.
+func (d *serviceDriver) WatchPIDFile(on bool) {
+	if on && !d.watching {
+		d.watching = true
+		d.s.after(pidFileInterval, d.pollPIDFile)
+	}
+	if !on {
+		d.watching = false
+	}
+}
+
+func (d *serviceDriver) pollPIDFile() {
+	if !d.watching {
+		return
+	}
+	d.s.guard(d.l, d.m.PIDFileChanged)
+	if d.watching {
+		d.s.after(pidFileInterval, d.pollPIDFile)
+	}
+}
+
+// Changed implements service.Host.
+func (d *serviceDriver) Changed(from, to service.State) {
+	d.s.changed(d.l, change{from: transaction.State(from.Active()), to: transaction.State(to.Active()),
+		restarting: d.m.WillRestart(), reloadFailed: from == service.Reload && d.m.ReloadResult() != service.Success})
+}
+
+// Ended implements service.Host.
+func (d *serviceDriver) Ended(restarting bool) {
+	preserve := d.cfg.RuntimeDirectoryPreserve
+	if preserve != "yes" && !(preserve == "restart" && restarting) {
+		if err := d.s.cfg.Exec.RemoveRuntimeDirectories(&d.cfg.ExecContext); err != nil {
+			d.Log("Failed to remove the runtime directory: %v", err)
+		}
+	}
+	if d.cfg.PIDFile != "" {
+		_ = os.Remove(d.cfg.PIDFile)
+	}
+	d.hangUp()
+	go d.s.Post(func() { d.s.guard(d.l, d.prune) })
+}
+
+// hangUp closes the connection that an instance with Accept=yes serves.
+func (d *serviceDriver) hangUp() {
+	if d.socket < 0 {
+		return
+	}
+	unix.Close(d.socket)
+	d.socket = -1
+	if d.from != nil {
+		d.from.open--
+		d.from = nil
+	}
+}
+
+// Log implements service.Host.
+func (d *serviceDriver) Log(format string, args ...any) {
+	d.s.log(5, d.l.u.Name, "%s: %s", d.l.u.Name, fmt.Sprintf(format, args...))
+}
+
+func (d *serviceDriver) properties(set func(name, value string)) {
+	m := d.m
+	set("MainPID", strconv.Itoa(shown(m.MainPID())))
+	set("ControlPID", strconv.Itoa(shown(m.ControlPID())))
+	set("Result", string(m.Result()))
+	set("ReloadResult", string(m.ReloadResult()))
+	set("NRestarts", strconv.Itoa(m.Restarts()))
+	set("StatusText", m.StatusText())
+	code, status := 0, 0
+	if e, ok := m.MainExit(); ok {
+		code, status = 1, e.Status
+		if e.Signal != 0 {
+			code, status = 2, int(e.Signal)
+			if e.Core {
+				code = 3
+			}
+		}
+	}
+	set("ExecMainCode", strconv.Itoa(code))
+	set("ExecMainStatus", strconv.Itoa(status))
+	set("ExecMainPID", strconv.Itoa(shown(m.MainPID())))
+	set("ExecMainStartTimestamp", stampText(d.mainStart))
+	set("ExecMainExitTimestamp", stampText(d.mainEnd))
+	if !d.populated {
+		return
+	}
+	set("ControlGroup", d.group.Path())
+	st := d.group.Stats()
+	counter := func(name string, n int64) {
+		if n >= 0 {
+			set(name, strconv.FormatInt(n, 10))
+		} else {
+			set(name, "[not set]")
+		}
+	}
+	counter("MemoryCurrent", st.MemoryBytes)
+	counter("MemoryPeak", st.MemoryPeak)
+	counter("TasksCurrent", st.Tasks)
+	counter("CPUUsageNSec", int64(st.CPU))
+}
+
+func shown(pid int) int {
+	if pid >= noProcess {
+		return 0
+	}
+	return pid
+}
