@@ -268,6 +268,21 @@ func TestMergeLines(t *testing.T) {
 	}
 }
 
+// TestLargeDocuments: 5 MB of file content is applied; 5 MB of list entries,
+// which would take a gigabyte to read, are refused at once.
+func TestLargeDocuments(t *testing.T) {
+	const size = 5 << 20
+	content := strings.Repeat("    0123456789abcde\n", size/20)
+	doc := Parse([]byte("#cloud-config\nwrite_files:\n- path: /a\n  content: |\n" + content))
+	if len(doc.Report) != 0 || len(doc.Config.WriteFiles) != 1 || len(doc.Config.WriteFiles[0].Content) != size/20*16 {
+		t.Errorf("large file: %v, %d files", doc.Report, len(doc.Config.WriteFiles))
+	}
+	doc = Parse([]byte("#cloud-config\nusers: [" + strings.Repeat("a,", size/2) + "]\n"))
+	if len(doc.Report) != 1 || !strings.Contains(doc.Report[0].Text, "too many parts") {
+		t.Errorf("large list: %v", doc.Report)
+	}
+}
+
 // FuzzParse checks that no document makes Parse or Compile panic, that every
 // message is about a line of the document, and that a plan holds no path that
 // is not absolute.

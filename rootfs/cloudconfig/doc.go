@@ -32,6 +32,7 @@
 //	best-effort is no reboot strategy               it is one
 //	syntax error in a tab reported one line early   reported at its line
 //	the document is a list or text: silence         reported as a wrong type
+//	documents of any size                           at most 16 MiB and a million parts
 //
 // Left out on purpose: keys fetched from remote addresses
 // (coreos_ssh_import_*: reported), Ignition (detected, reported by the caller),

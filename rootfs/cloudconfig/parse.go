@@ -13,6 +13,10 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
+// maxParts bounds the characters that can begin a key, a value or a list entry.
+// The parser takes some 600 bytes for each, and a machine may have 1 GiB.
+const maxParts = 1 << 20
+
 // Document is what was read of a #cloud-config.
 type Document struct {
 	Config Config
@@ -27,6 +31,10 @@ type Document struct {
 // report, and what can is in the Config.
 func Parse(data []byte) Document {
 	var doc Document
+	if countParts(data) > maxParts {
+		doc.Report.add(0, Error, "the document has too many parts to be read (more than %d lines, commas, colons and brackets)", maxParts)
+		return doc
+	}
 	root, more, err := parseYAML(data)
 	if err != nil {
 		line, text := syntaxError(err)
@@ -88,6 +96,16 @@ func parseYAML(data []byte) (root *yaml.Node, more bool, err error) {
 		return root, more, nil
 	}
 	return nil, more, nil
+}
+
+func countParts(data []byte) (n int) {
+	for _, c := range data {
+		switch c {
+		case '\n', ',', ':', '[', '{', '?', '-', '&', '*':
+			n++
+		}
+	}
+	return n
 }
 
 var yamlError = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)`)

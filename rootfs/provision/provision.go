@@ -37,6 +37,10 @@ const NetworkTimeout = 15 * time.Second
 // FetchTimeout bounds the fetching of cloud-config-url= with all its retries.
 const FetchTimeout = 90 * time.Second
 
+// maxMessages bounds what is said about one source: a console is slow, and who
+// reads this needs the first mistakes first.
+const maxMessages = 100
+
 // Provisioner is one run.
 type Provisioner struct {
 	Root string
@@ -138,8 +142,14 @@ func (p *Provisioner) apply(ctx context.Context, source userdata.Source) {
 		if severity == cloudconfig.Error {
 			record.Errors++
 		}
-		record.Messages = append(record.Messages, text)
-		p.Say(source.Name + ": " + text)
+		switch said := len(record.Messages); {
+		case said < maxMessages:
+			record.Messages = append(record.Messages, text)
+			p.Say(source.Name + ": " + text)
+		case said == maxMessages:
+			record.Messages = append(record.Messages, "and more")
+			p.Say(source.Name + ": and more")
+		}
 	}
 	if source.Err != nil {
 		say(cloudconfig.Error, "error: "+source.Err.Error())
