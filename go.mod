@@ -29,6 +29,8 @@ require (
 	github.com/erofs/go-erofs v0.3.1 // indirect
 	github.com/fatih/color v1.19.0 // indirect
 	github.com/gliderlabs/ssh v0.3.8 // indirect
+	github.com/go-crypt/crypt v0.4.15 // indirect
+	github.com/go-crypt/x v0.4.17 // indirect
 	github.com/go-logr/logr v1.4.4 // indirect
 	github.com/go-logr/stdr v1.2.2 // indirect
 	github.com/goccy/go-yaml v1.19.2 // indirect
