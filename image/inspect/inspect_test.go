@@ -6,15 +6,19 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/coracle-os/coracle/image/erofs"
 	"github.com/coracle-os/coracle/image/esp"
+	"github.com/coracle-os/coracle/image/ext4"
 	"github.com/coracle-os/coracle/image/gpt"
 	"github.com/coracle-os/coracle/image/tree"
 	"github.com/coracle-os/coracle/image/uki"
@@ -69,15 +73,20 @@ func build(t testing.TB, ukiName, hashOnLine string) disk {
 		uki.Section{Name: ".cmdline", Data: []byte("roothash=" + hashOnLine + " console=ttyS0")},
 		uki.Section{Name: ".linux", Data: bytes.Repeat([]byte("linux"), 50_000)}))
 	files := must[tree.Tree](t)(tree.New(tree.File("EFI/Linux/"+ukiName, 0o644, kernel), tree.File("EFI/BOOT/BOOTX64.EFI", 0o644, []byte("the boot loader"))))
-	sizes := gpt.Sizes{BIOSBoot: mib, ESP: 64 * mib, Root: 16 * mib, RootVerity: mib, OEM: mib, State: mib}
+	sizes := gpt.Sizes{BIOSBoot: mib, ESP: 64 * mib, Root: 16 * mib, RootVerity: mib, OEM: mib, State: 16 * mib}
 	if err := esp.Write(espFile, sizes.ESP, files, esp.Options{Label: "ESP"}); err != nil {
+		t.Fatal(err)
+	}
+	state := create(t, dir, "state")
+	options := ext4.Options{Label: "STATE", UUID: gpt.DerivedUUID("test", "state").String(), HashSeed: gpt.DerivedUUID("test", "seed").String(), Time: time.Unix(1, 0)}
+	if err := ext4.Write(t.Context(), ext4.Exec, state.Name(), sizes.State, dir, options); err != nil {
 		t.Fatal(err)
 	}
 	d := disk{file: create(t, dir, "disk.raw"), hash: hash}
 	d.layout = must[gpt.Layout](t)(gpt.Plan(sizes, hash, "test"))
 	err := gpt.Assemble(t.Context(), d.file, d.layout, map[string]gpt.Content{
 		gpt.ESP: {Reader: espFile, Size: sizes.ESP}, gpt.RootA: {Reader: root, Size: size},
-		gpt.RootAVerity: {Reader: hashes, Size: verity.TreeSize(size)},
+		gpt.RootAVerity: {Reader: hashes, Size: verity.TreeSize(size)}, gpt.State: {Reader: must[*os.File](t)(os.Open(state.Name())), Size: sizes.State},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -138,6 +147,31 @@ func TestGoodImage(t *testing.T) {
 	encoded := must[[]byte](t)(json.Marshal(img))
 	if !bytes.Contains(encoded, []byte(`"problems":[]`)) || !bytes.Contains(encoded, []byte(`"rootHash":"`+hash)) {
 		t.Errorf("JSON is %s", encoded)
+	}
+}
+
+// Others' programs agree with every partition of the finished disk.
+func TestOracles(t *testing.T) {
+	d := build(t, "coracle-1.efi", "")
+	dir := t.TempDir()
+	file := func(name string) string {
+		p, _ := d.layout.Find(name)
+		f := create(t, dir, name)
+		if _, err := io.Copy(f, io.NewSectionReader(d.file, p.Start, p.Size)); err != nil {
+			t.Fatal(err)
+		}
+		return f.Name()
+	}
+	for _, command := range [][]string{
+		{"sgdisk", "-v", d.file.Name()},
+		{"fsck.fat", "-n", file(gpt.ESP)},
+		{"fsck.erofs", file(gpt.RootA)},
+		{"veritysetup", "verify", file(gpt.RootA), file(gpt.RootAVerity), hex.EncodeToString(d.hash)},
+		{"e2fsck", "-fn", file(gpt.State)},
+	} {
+		if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
+			t.Errorf("%v: %v\n%s", command, err, out)
+		}
 	}
 }
 
