@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"hash/crc32"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -16,6 +18,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 )
 
 const mib = 1 << 20
@@ -252,3 +255,34 @@ func TestAssembleErrors(t *testing.T) {
 		}
 	}
 }
+
+// The fuzzer changes header and entries; the checksums are put right, so that
+// what is behind them is reached.
+func FuzzRead(f *testing.F) {
+	const size = 200 * SectorSize
+	disk := make([]byte, size)
+	p := Partition{Name: "x", Type: uuid.MustParse(TypeLinux), UUID: uuid.MustParse(TypeESP), Start: 40 * SectorSize, Size: 100 * SectorSize}
+	if err := WriteTable(diskWriter(disk), Layout{DiskUUID: p.UUID, Size: size, Partitions: []Partition{p}}); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(disk[SectorSize:SectorSize+92], disk[2*SectorSize:2*SectorSize+256])
+	f.Fuzz(func(t *testing.T, header, entries []byte) {
+		b := bytes.Clone(disk)
+		head, array := b[SectorSize:2*SectorSize], b[2*SectorSize:34*SectorSize]
+		copy(head[:92], header)
+		copy(array, entries)
+		binary.LittleEndian.PutUint32(head[88:], crc32.ChecksumIEEE(array))
+		binary.LittleEndian.PutUint32(head[16:], 0)
+		binary.LittleEndian.PutUint32(head[16:], crc32.ChecksumIEEE(head[:92]))
+		l, err := Read(bytes.NewReader(b), size)
+		for _, p := range l.Partitions {
+			if err == nil && (p.Start < 0 || p.Size <= 0 || p.Start+p.Size > size) {
+				t.Errorf("%+v is not on the disk", p)
+			}
+		}
+	})
+}
+
+type diskWriter []byte
+
+func (w diskWriter) WriteAt(p []byte, off int64) (int, error) { return copy(w[off:], p), nil }

@@ -1,11 +1,13 @@
 package gpt
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/diskfs/go-diskfs/backend"
@@ -53,7 +55,6 @@ func Read(disk io.ReaderAt, size int64) (Layout, error) {
 	if l.DiskUUID, err = uuid.Parse(table.GUID); err != nil {
 		return Layout{}, fmt.Errorf("read partition table: disk: %w", err)
 	}
-	end := int64(0)
 	for _, p := range table.Partitions {
 		if p.Type == diskgpt.Unused {
 			continue
@@ -62,15 +63,28 @@ func Read(disk io.ReaderAt, size int64) (Layout, error) {
 		if err != nil {
 			return Layout{}, fmt.Errorf("read partition table: partition %q: %w", p.Name, err)
 		}
-		if part.Start < end || part.Size <= 0 {
-			return Layout{}, fmt.Errorf("read partition table: partition %q starts at byte %d, before the end of the one before it", p.Name, part.Start)
-		}
-		if end = part.Start + part.Size; end > size {
-			return Layout{}, fmt.Errorf("read partition table: partition %q ends at byte %d, the disk has %d; the image is cut short", p.Name, end, size)
-		}
 		l.Partitions = append(l.Partitions, part)
 	}
+	if err := checkPlaces(l); err != nil {
+		return Layout{}, fmt.Errorf("read partition table: %w", err)
+	}
 	return l, nil
+}
+
+// checkPlaces fails when a partition is not on the disk or over another. The
+// table need not be in the order of the disk.
+func checkPlaces(l Layout) error {
+	sorted := slices.SortedFunc(slices.Values(l.Partitions), func(a, b Partition) int { return cmp.Compare(a.Start, b.Start) })
+	end := int64(0)
+	for _, p := range sorted {
+		if p.Start < end || p.Size <= 0 {
+			return fmt.Errorf("partition %q starts at byte %d, inside the one before it", p.Name, p.Start)
+		}
+		if end = p.Start + p.Size; end > l.Size {
+			return fmt.Errorf("partition %q ends at byte %d, the disk has %d; the image is cut short", p.Name, end, l.Size)
+		}
+	}
+	return nil
 }
 
 func fromDisk(p *diskgpt.Partition) (Partition, error) {
