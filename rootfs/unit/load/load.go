@@ -140,3 +140,19 @@ func builtIn(u *unit.Unit) bool {
 	}
 	return false
 }
+
+// Installed is what rootfs/install needs of a unit or template: its [Install]
+// section from the fragment and the drop-ins, specifiers not yet replaced.
+func (l *Loader) Installed(index *files.Index, unitName string) unit.Install {
+	found, ok := index.Lookup(unitName)
+	if !ok || found.Masked {
+		return unit.Install{}
+	}
+	u := settings.New(unitName)
+	x := specifier.Expander{Host: l.Host(), Name: unitName, Fragment: "/" + found.Path}
+	l.read(u, found.Path, x)
+	for _, p := range index.DropIns(append([]string{found.Name}, found.Aliases...)...) {
+		l.read(u, p, x)
+	}
+	return u.Install
+}

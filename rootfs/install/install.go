@@ -1,0 +1,316 @@
+// Package install plans and makes the links that enable, disable, mask and
+// unmask units, and tells their state; systemctl(1), "Unit File Commands". It
+// works on a machine and on the tree of an image alike, and needs no PID 1.
+//
+// Plans are pure: files in, changes out. Apply makes the changes under a root.
+// revert, link --root and user units are left out.
+package install
+
+import (
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/coracle-os/coracle/rootfs/unit"
+	"github.com/coracle-os/coracle/rootfs/unit/files"
+	"github.com/coracle-os/coracle/rootfs/unit/load"
+	"github.com/coracle-os/coracle/rootfs/unit/name"
+	"github.com/coracle-os/coracle/rootfs/unit/specifier"
+)
+
+// The directories that links are made in, relative to the root.
+const (
+	persistentDir = "etc/systemd/system"
+	runtimeDir    = "run/systemd/system"
+)
+
+// Change is one link to be made, or one file or link to be removed. Paths are
+// absolute, without the root.
+type Change struct {
+	Path   string
+	Target string // "" means remove
+}
+
+// String is what systemctl prints for the change.
+func (c Change) String() string {
+	if c.Target == "" {
+		return fmt.Sprintf("Removed %q.", c.Path)
+	}
+	return fmt.Sprintf("Created symlink %s → %s.", c.Path, c.Target)
+}
+
+// Plan is what is to be done, in order.
+type Plan struct {
+	Changes  []Change
+	Warnings []string
+	// NoInstall names units that have nothing to install.
+	NoInstall []string
+}
+
+// Options change where and how links are made.
+type Options struct {
+	Runtime bool // below /run, gone with the next boot
+	Force   bool // replace links that are in the way
+}
+
+func (o Options) dir() string {
+	if o.Runtime {
+		return runtimeDir
+	}
+	return persistentDir
+}
+
+// Installer knows the files of one root.
+type Installer struct {
+	Loader *load.Loader
+	Index  *files.Index
+}
+
+// New looks at the files below a root.
+func New(l *load.Loader) (*Installer, error) {
+	index, err := l.Scan()
+	if err != nil {
+		return nil, err
+	}
+	return &Installer{Loader: l, Index: index}, nil
+}
+
+// Enable plans the links of the units' [Install] sections and of those that
+// they name in Also=. A name may be the path of a unit file anywhere.
+func (i *Installer) Enable(names []string, o Options) (Plan, error) {
+	var p Plan
+	seen := map[string]bool{}
+	for _, n := range names {
+		if err := i.enable(&p, n, o, seen, true); err != nil {
+			return Plan{}, err
+		}
+	}
+	return p, nil
+}
+
+func (i *Installer) enable(p *Plan, n string, o Options, seen map[string]bool, asked bool) error {
+	if strings.Contains(n, "/") {
+		return i.enablePath(p, n, o, seen)
+	}
+	if seen[n] {
+		return nil
+	}
+	seen[n] = true
+	found, err := i.find(n)
+	if err != nil {
+		return err
+	}
+	if i.Index.Alias(n) != "" && asked {
+		return fmt.Errorf("Refusing to operate on alias name or linked unit file: %s", n)
+	}
+	section := i.Loader.Installed(i.Index, n)
+	if section.Empty() {
+		p.NoInstall = append(p.NoInstall, n)
+		return nil
+	}
+	return i.links(p, n, "/"+found.Path, section, o, seen)
+}
+
+// enablePath links a unit file outside of the load path into it.
+func (i *Installer) enablePath(p *Plan, file string, o Options, seen map[string]bool) error {
+	unitName := path.Base(file)
+	if err := name.Check(unitName); err != nil {
+		return err
+	}
+	if found, ok := i.Index.Lookup(unitName); ok && "/"+found.Path == path.Clean(file) {
+		return i.enable(p, unitName, o, seen, true)
+	}
+	data, err := fs.ReadFile(i.Loader.FS, strings.TrimPrefix(path.Clean(file), "/"))
+	if err != nil {
+		return fmt.Errorf("Unit file %s does not exist: %w", file, err)
+	}
+	if err := i.link(p, path.Join("/", o.dir(), unitName), path.Clean(file), o.Force); err != nil {
+		return err
+	}
+	section := installOf(unitName, data)
+	if section.Empty() {
+		return nil
+	}
+	return i.links(p, unitName, path.Clean(file), section, o, seen)
+}
+
+func (i *Installer) find(n string) (files.Found, error) {
+	if err := name.Check(n); err != nil {
+		return files.Found{}, err
+	}
+	found, ok := i.Index.Lookup(n)
+	switch {
+	case !ok:
+		return found, fmt.Errorf("Unit file %s does not exist.", n)
+	case found.Masked:
+		return found, fmt.Errorf("Unit file /%s is masked.", found.Path)
+	}
+	return found, nil
+}
+
+// links adds the links of one unit.
+func (i *Installer) links(p *Plan, n, file string, section unit.Install, o Options, seen map[string]bool) error {
+	source := n
+	if name.IsTemplate(n) && section.DefaultInstance != "" {
+		instance, err := i.expander(n).Expand(section.DefaultInstance)
+		if err != nil {
+			return err
+		}
+		source = name.WithInstance(n, instance)
+	}
+	dir := "/" + o.dir()
+	for _, alias := range section.Alias {
+		a, err := i.expander(source).Expand(alias)
+		if err != nil {
+			return err
+		}
+		if name.Kind(a) != name.Kind(n) || !name.Valid(a) {
+			return fmt.Errorf("Cannot alias %s as %s: the type must be the same.", n, a)
+		}
+		if err := i.link(p, path.Join(dir, a), file, o.Force); err != nil {
+			return err
+		}
+	}
+	for _, w := range []struct {
+		suffix string
+		by     []string
+	}{{".wants", section.WantedBy}, {".requires", section.RequiredBy}} {
+		for _, by := range w.by {
+			if err := i.wanted(p, source, file, by, w.suffix, dir); err != nil {
+				return err
+			}
+		}
+	}
+	for _, also := range section.Also {
+		a, err := i.expander(source).Expand(also)
+		if err != nil {
+			return err
+		}
+		if err := i.enable(p, a, o, seen, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// wanted adds the link in a .wants or .requires directory.
+func (i *Installer) wanted(p *Plan, source, file, by, suffix, dir string) error {
+	if name.IsTemplate(source) {
+		return fmt.Errorf("Unit %s is a template: name an instance, for example %s.", source, name.WithInstance(source, "1"))
+	}
+	target, err := i.expander(source).Expand(by)
+	if err != nil {
+		return err
+	}
+	if err := name.Check(target); err != nil {
+		return fmt.Errorf("WantedBy= of %s: %w", source, err)
+	}
+	return i.link(p, path.Join(dir, target+suffix, source), file, true)
+}
+
+func (i *Installer) expander(n string) specifier.Expander {
+	return specifier.Expander{Host: i.Loader.Host(), Name: n}
+}
+
+// link adds a link unless it is there already.
+func (i *Installer) link(p *Plan, at, target string, force bool) error {
+	rel := strings.TrimPrefix(at, "/")
+	old, err := fs.ReadLink(i.Loader.FS, rel)
+	switch {
+	case err == nil && same(at, old, target):
+		return nil
+	case err == nil && !force:
+		return fmt.Errorf("File %s already exists and is a symlink to %s.", at, old)
+	case err != nil:
+		if _, err := fs.Lstat(i.Loader.FS, rel); err == nil && at != target {
+			return fmt.Errorf("File %s already exists.", at)
+		} else if err == nil {
+			return nil
+		}
+	}
+	c := Change{Path: at, Target: target}
+	if !slices.Contains(p.Changes, c) {
+		p.Changes = append(p.Changes, c)
+	}
+	return nil
+}
+
+// same tells if a link's text leads to the target.
+func same(at, text, target string) bool {
+	if !path.IsAbs(text) {
+		text = path.Join(path.Dir(at), text)
+	}
+	return path.Clean(text) == target
+}
+
+// Disable plans the removal of every link that leads to the units, and of
+// those they name in Also=.
+func (i *Installer) Disable(names []string, o Options) (Plan, error) {
+	var p Plan
+	todo, seen := slices.Clone(names), map[string]bool{}
+	for len(todo) > 0 {
+		n := path.Base(todo[0])
+		todo = todo[1:]
+		if seen[n] {
+			continue
+		}
+		seen[n] = true
+		if _, ok := i.Index.Lookup(n); !ok {
+			return Plan{}, fmt.Errorf("Unit file %s does not exist.", n)
+		}
+		section := i.Loader.Installed(i.Index, n)
+		for _, also := range section.Also {
+			if a, err := i.expander(n).Expand(also); err == nil {
+				todo = append(todo, a)
+			}
+		}
+		found := i.linksTo(o.dir(), n)
+		if section.Empty() && len(found) == 0 {
+			p.NoInstall = append(p.NoInstall, n)
+		}
+		for _, at := range found {
+			p.Changes = append(p.Changes, Change{Path: "/" + at})
+		}
+	}
+	return p, nil
+}
+
+// linksTo returns the links below one directory that enable a unit, alias it
+// or link it from elsewhere; not masks.
+func (i *Installer) linksTo(dir, unitName string) []string {
+	var list []string
+	entries, _ := fs.ReadDir(i.Loader.FS, dir)
+	for _, e := range entries {
+		p := path.Join(dir, e.Name())
+		switch ext := path.Ext(e.Name()); {
+		case ext == ".wants" || ext == ".requires":
+			inside, _ := fs.ReadDir(i.Loader.FS, p)
+			for _, f := range inside {
+				if leadsTo(i.Loader.FS, path.Join(p, f.Name()), unitName) {
+					list = append(list, path.Join(p, f.Name()))
+				}
+			}
+		case e.Type()&fs.ModeSymlink != 0:
+			if leadsTo(i.Loader.FS, p, unitName) {
+				list = append(list, p)
+			}
+		}
+	}
+	return list
+}
+
+// leadsTo tells if a link belongs to a unit: by its own name, as an instance
+// of the template, or by its target.
+func leadsTo(fsys fs.FS, p, unitName string) bool {
+	target, err := fs.ReadLink(fsys, p)
+	if err != nil || path.Clean(target) == "/dev/null" {
+		return false
+	}
+	base := path.Base(p)
+	if _, isInstance := name.Instance(unitName); isInstance {
+		return base == unitName
+	}
+	return base == unitName || path.Base(target) == unitName || name.IsTemplate(unitName) && name.Template(base) == unitName
+}
