@@ -34,16 +34,17 @@ func Load(root fs.FS) ([]Network, []Warning) {
 		if len(strings.TrimSpace(string(text))) == 0 {
 			continue
 		}
+		sources := []source{{"/" + found[name], text}}
 		dropins := gather(root, name+".d", ".conf", &warnings)
 		for _, dropin := range sorted(dropins) {
-			more, err := fs.ReadFile(root, dropins[dropin])
+			text, err := fs.ReadFile(root, dropins[dropin])
 			if err != nil {
 				warnings = append(warnings, Warning{File: "/" + dropins[dropin], Text: err.Error()})
 				continue
 			}
-			text = append(append(text, '\n'), more...)
+			sources = append(sources, source{"/" + dropins[dropin], text})
 		}
-		network, more := Parse("/"+found[name], text)
+		network, more := parse(sources)
 		networks = append(networks, network)
 		warnings = append(warnings, more...)
 	}
@@ -131,7 +132,7 @@ func (t *Time) set(key, value string) error {
 		return problem
 	}
 	interval := func(target *time.Duration) error {
-		span, err := timespan.Parse(value)
+		span, err := timespan.Parse(value, time.Second)
 		if err != nil || span < 16*time.Second {
 			return fmt.Errorf("%q is not a time of at least 16 s", value)
 		}

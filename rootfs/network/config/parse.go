@@ -14,27 +14,42 @@ import (
 // parser collects one file. Address and route sections may occur more than
 // once, so that each is kept apart until the end.
 type parser struct {
+	file     string // the source that is being read
 	network  Network
 	warnings []Warning
 	routes   []*Route
-	sections map[string]int // how often a section began
 }
 
 // setter takes one value. The error says what is wrong with it.
 type setter func(p *parser, value string) error
 
-// Parse reads the text of a file. Section heads are needed to tell two [Route]
-// sections apart, so it is given to package syntax a section at a time.
+// source is one file: the .network file itself or a drop-in.
+type source struct {
+	file string
+	text []byte
+}
+
+// Parse reads the text of a file.
 func Parse(file string, text []byte) (Network, []Warning) {
+	return parse([]source{{file, text}})
+}
+
+// parse reads a file and its drop-ins. Section heads are needed to tell two
+// [Route] sections apart, so that package syntax is given a section at a time.
+func parse(sources []source) (Network, []Warning) {
 	p := &parser{network: Network{
-		File:              file,
+		File:              sources[0].file,
 		RequiredForOnline: true,
-		DHCPv4: DHCPv4{UseDNS: true, UseNTP: true, UseHostname: true, UseDomains: false, UseRoutes: true, UseGateway: true,
-			UseMTU: false, SendHostname: true, RouteMetric: DefaultRouteMetric},
+		DHCPv4: DHCPv4{UseDNS: true, UseNTP: true, UseHostname: true, UseRoutes: true, UseGateway: true,
+			SendHostname: true, RouteMetric: DefaultRouteMetric},
 	}}
-	for _, part := range sections(string(text)) {
-		p.section(part)
+	for _, source := range sources {
+		p.file = source.file
+		for _, part := range sections(string(source.text)) {
+			p.section(part)
+		}
 	}
+	p.file = p.network.File
 	for _, route := range p.routes {
 		p.network.addRoute(p, *route)
 	}
@@ -104,7 +119,7 @@ func (p *parser) section(part part) {
 }
 
 func (p *parser) warn(line int, format string, args ...any) {
-	p.warnings = append(p.warnings, Warning{File: p.network.File, Line: line, Text: fmt.Sprintf(format, args...)})
+	p.warnings = append(p.warnings, Warning{File: p.file, Line: line, Text: fmt.Sprintf(format, args...)})
 }
 
 // keys are the known ones by section. [DHCP] is the old name of [DHCPv4].

@@ -1,0 +1,140 @@
+package lease
+
+import (
+	"time"
+)
+
+// State is where a client is.
+type State string
+
+// States, with the names of RFC 2131 where they are the same. SELECTING and
+// REQUESTING are inside one Acquire.
+const (
+	Init      State = "init"
+	Bound     State = "bound"
+	Renewing  State = "renewing"  // asking the server of the lease
+	Rebinding State = "rebinding" // asking every server
+)
+
+// Action is what to do next.
+type Action string
+
+// Actions.
+const (
+	Wait    Action = "wait"
+	Acquire Action = "acquire" // discover, request
+	Renew   Action = "renew"   // request from the server of the lease
+	Rebind  Action = "rebind"  // request from anyone
+	Expire  Action = "expire"  // take the address away; the machine is in Init then
+)
+
+// Machine is a client of one interface. The zero Machine has no lease and asks
+// at once.
+type Machine struct {
+	State State
+	Lease Lease // valid unless State is Init
+
+	failures int           // in a row
+	next     time.Duration // not before this time, since boot
+}
+
+// Times between two questions.
+const (
+	firstRetry = time.Second
+	lastRetry  = 64 * time.Second
+	// leastRenewal is the time between two renewals that RFC 2131 allows.
+	leastRenewal = 60 * time.Second
+	// refused is the pause after a server took its offer back, so that two
+	// servers that disagree are not asked in a busy loop.
+	refused = 2 * time.Second
+)
+
+// Resume starts with a lease of before, if it has not ended.
+func Resume(lease Lease, now time.Duration) Machine {
+	if lease.Acquired > now || lease.ExpiresAt() <= now {
+		return Machine{State: Init}
+	}
+	return Machine{State: Bound, Lease: lease}
+}
+
+// Next says what to do at the time now. With Wait, at is when to ask again;
+// otherwise it is now.
+func (m *Machine) Next(now time.Duration) (action Action, at time.Duration) {
+	if m.State == "" {
+		m.State = Init
+	}
+	if m.State == Init {
+		if now < m.next {
+			return Wait, m.next
+		}
+		return Acquire, now
+	}
+	renew, rebind, expire := add(m.Lease.Acquired, m.Lease.Renew), add(m.Lease.Acquired, m.Lease.Rebind), m.Lease.ExpiresAt()
+	switch {
+	case now >= expire:
+		*m = Machine{State: Init}
+		return Expire, now
+	case now >= rebind:
+		return m.ask(Rebinding, Rebind, now, rebind, expire)
+	case now >= renew:
+		return m.ask(Renewing, Renew, now, renew, rebind)
+	}
+	return Wait, renew
+}
+
+// ask begins or goes on with a state in which a server is asked from time to
+// time until the phase ends.
+func (m *Machine) ask(state State, action Action, now, begin, end time.Duration) (Action, time.Duration) {
+	if m.State != state {
+		m.State, m.failures, m.next = state, 0, begin
+	}
+	if now < m.next {
+		return Wait, min(m.next, end)
+	}
+	return action, now
+}
+
+// Got takes the answer to Acquire, Renew or Rebind.
+func (m *Machine) Got(lease Lease) { *m = Machine{State: Bound, Lease: lease} }
+
+// Refused takes a server's no (DHCPNAK) at the time now. The address is lost
+// if there was one; lost tells so.
+func (m *Machine) Refused(now time.Duration) (lost bool) {
+	lost = m.State != Init
+	*m = Machine{State: Init, next: now + refused}
+	return lost
+}
+
+// Failed takes note at the time now that nobody answered. Jitter is from 0 to 1;
+// it spreads the questions of many machines that start together.
+func (m *Machine) Failed(now time.Duration, jitter float64) {
+	m.failures++
+	switch m.State {
+	case Renewing:
+		m.next = now + pause(add(m.Lease.Acquired, m.Lease.Rebind)-now)
+	case Rebinding:
+		m.next = now + pause(m.Lease.ExpiresAt()-now)
+	default:
+		delay := lastRetry
+		if m.failures < 7 {
+			delay = firstRetry << (m.failures - 1)
+		}
+		m.next = now + time.Duration(float64(delay)*(0.9+0.2*jitter))
+	}
+}
+
+// pause is half of what is left, but at least leastRenewal.
+func pause(left time.Duration) time.Duration {
+	return max(left/2, min(left, leastRenewal))
+}
+
+// Failures is how many questions in a row nobody answered.
+func (m *Machine) Failures() int { return m.failures }
+
+// Reset forgets the wait after failures: the link came back, so that asking
+// has a new chance.
+func (m *Machine) Reset() {
+	if m.State == Init || m.State == "" {
+		*m = Machine{State: Init}
+	}
+}

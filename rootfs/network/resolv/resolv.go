@@ -1,0 +1,69 @@
+// Package resolv writes the resolver's configuration, resolv.conf(5), from what
+// the interfaces know. /etc/resolv.conf is a link to Path.
+package resolv
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Path is where the file is kept.
+const Path = "/run/systemd/resolve/resolv.conf"
+
+// Limits of the C library: more name servers are ignored, and old versions
+// take no more search domains.
+const (
+	maxServers = 3
+	maxDomains = 6
+)
+
+// Text is the file for the servers and search domains in order of preference.
+func Text(servers []netip.Addr, domains []string) string {
+	var b strings.Builder
+	b.WriteString("# Written by systemd-networkd from DHCP leases and .network files; do not edit.\n")
+	for i, server := range unique(servers) {
+		if i == maxServers {
+			b.WriteString("# The C library takes no more than three servers:\n")
+		}
+		if i >= maxServers {
+			b.WriteString("# ")
+		}
+		fmt.Fprintf(&b, "nameserver %v\n", server)
+	}
+	if domains = unique(domains); len(domains) > 0 {
+		fmt.Fprintf(&b, "search %s\n", strings.Join(domains[:min(len(domains), maxDomains)], " "))
+	}
+	return b.String()
+}
+
+func unique[T comparable](list []T) []T {
+	var kept []T
+	for _, item := range list {
+		if !slices.Contains(kept, item) {
+			kept = append(kept, item)
+		}
+	}
+	return kept
+}
+
+// Write replaces the file at path if its text is another.
+func Write(path, text string) error {
+	if old, err := os.ReadFile(path); err == nil && string(old) == text {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("write resolver configuration: %w", err)
+	}
+	temp := path + ".new"
+	if err := os.WriteFile(temp, []byte(text), 0o644); err != nil {
+		return fmt.Errorf("write resolver configuration: %w", err)
+	}
+	if err := os.Rename(temp, path); err != nil {
+		return fmt.Errorf("write resolver configuration: %w", err)
+	}
+	return nil
+}
