@@ -171,7 +171,7 @@ func (p *Provisioner) apply(ctx context.Context, source userdata.Source) {
 			record.Steps[next].Result = string(o.Result)
 			if o.Err != nil {
 				record.Steps[next].Error = o.Err.Error()
-				say(cloudconfig.Error, failure(o))
+				say(severity(o), describe(o))
 			}
 			next++
 		})
@@ -180,11 +180,19 @@ func (p *Provisioner) apply(ctx context.Context, source userdata.Source) {
 	p.summary.Sources = append(p.summary.Sources, record)
 }
 
-func failure(o apply.Outcome) string {
-	if o.Step.Line == 0 {
-		return fmt.Sprintf("error: %v (%s)", o.Err, o.Step.Reason)
+func severity(o apply.Outcome) cloudconfig.Severity {
+	if o.Result == apply.Pending {
+		return cloudconfig.Warning
 	}
-	return fmt.Sprintf("line %d: error: %v (%s)", o.Step.Line, o.Err, o.Step.Reason)
+	return cloudconfig.Error
+}
+
+func describe(o apply.Outcome) string {
+	text := fmt.Sprintf("%s: %v (%s)", severity(o), o.Err, o.Step.Reason)
+	if o.Step.Line > 0 {
+		text = fmt.Sprintf("line %d: %s", o.Step.Line, text)
+	}
+	return text
 }
 
 // plan compiles a source with the machine's facts and says what is wrong with
@@ -257,8 +265,8 @@ type SourceSummary struct {
 	Steps    []StepSummary `json:"steps,omitempty"`
 }
 
-// StepSummary is what became of one step; Result is "changed", "unchanged" or
-// "failed", and "" when the step was only planned.
+// StepSummary is what became of one step; Result is "changed", "unchanged",
+// "failed" or "pending", and "" when the step was only planned.
 type StepSummary struct {
 	Action string `json:"action"`
 	Reason string `json:"reason"`

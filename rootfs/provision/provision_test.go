@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/coracle-os/coracle/rootfs/cloudconfig"
+	"github.com/coracle-os/coracle/rootfs/network/state"
 	"github.com/coracle-os/coracle/rootfs/program"
 	"github.com/coracle-os/coracle/rootfs/provision/apply"
 	"github.com/coracle-os/coracle/rootfs/userdata"
@@ -252,13 +253,12 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
-func TestParseState(t *testing.T) {
-	found, online := parseState([]byte(`{"interfaces":[{"name":"eth0","addresses":["10.0.2.15/24","bad"],"gateway":"10.0.2.2","dns":[]}],"online":true}`))
-	if !online || addressesOf(found).PrivateIPv4 != "10.0.2.15" {
-		t.Errorf("%v, %v", found, online)
-	}
-	if _, online := parseState([]byte("{")); online {
-		t.Error("half a state is online")
+func TestFromState(t *testing.T) {
+	found := fromState(state.State{Interfaces: []state.Interface{
+		{Name: "eth0", Addresses: []string{"10.0.2.15/24", "bad"}, Gateway: "10.0.2.2"},
+	}})
+	if diff := cmp.Diff(links("10.0.2.15/24"), found, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

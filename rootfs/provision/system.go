@@ -3,7 +3,6 @@ package provision
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -17,13 +16,12 @@ import (
 
 	"github.com/coracle-os/coracle/initrd/modules"
 	"github.com/coracle-os/coracle/rootfs/control"
+	"github.com/coracle-os/coracle/rootfs/network/state"
 )
 
 // fetcher is the program, and its first argument, that fetches a document. It
 // is a program of its own so that net/http is not in this binary.
 var fetcher = [2]string{"/usr/lib/coracle/coracled", "coreos-cloudinit-fetch"}
-
-const networkState = "/run/systemd/netif/state.json"
 
 // system is the running machine, as package apply sees it.
 type system struct{}
@@ -117,27 +115,15 @@ func fetchDocument(ctx context.Context, address string) ([]byte, error) {
 
 // interfaces reads the network's state; there is none before it is up.
 func interfaces() []Interface {
-	data, err := os.ReadFile(networkState)
+	now, err := state.Read(state.Path)
 	if err != nil {
 		return nil
 	}
-	found, _ := parseState(data)
-	return found
+	return fromState(now)
 }
 
-func parseState(data []byte) (found []Interface, online bool) {
-	var state struct {
-		Interfaces []struct {
-			Name      string   `json:"name"`
-			Addresses []string `json:"addresses"`
-			Gateway   string   `json:"gateway"`
-		} `json:"interfaces"`
-		Online bool `json:"online"`
-	}
-	if json.Unmarshal(data, &state) != nil {
-		return nil, false
-	}
-	for _, i := range state.Interfaces {
+func fromState(now state.State) (found []Interface) {
+	for _, i := range now.Interfaces {
 		link := Interface{Name: i.Name, HasGateway: i.Gateway != ""}
 		for _, text := range i.Addresses {
 			if prefix, err := netip.ParsePrefix(text); err == nil {
@@ -146,7 +132,7 @@ func parseState(data []byte) (found []Interface, online bool) {
 		}
 		found = append(found, link)
 	}
-	return found, state.Online
+	return found
 }
 
 // waitNetwork looks until the network is online. A machine without an interface
@@ -158,10 +144,8 @@ func waitNetwork(ctx context.Context) {
 		return
 	}
 	for {
-		if data, err := os.ReadFile(networkState); err == nil {
-			if _, online := parseState(data); online {
-				return
-			}
+		if now, err := state.Read(state.Path); err == nil && now.Online {
+			return
 		}
 		select {
 		case <-ctx.Done():

@@ -46,13 +46,19 @@ const (
 	Changed   Result = "changed"
 	Unchanged Result = "unchanged"
 	Failed    Result = "failed"
+	// Pending is a unit's command that takes longer than CommandTimeout: it
+	// goes on by itself.
+	Pending Result = "pending"
 )
+
+// errPending marks the error of a pending command.
+var errPending = errors.New("it goes on by itself")
 
 // Outcome is a step with its result.
 type Outcome struct {
 	Step   cloudconfig.Step
 	Result Result
-	Err    error // set when Result is Failed
+	Err    error // set when Result is Failed or Pending
 }
 
 // Executor applies plans to one machine. Its zero values are not useful; all
@@ -79,6 +85,8 @@ func (e *Executor) Apply(ctx context.Context, plan cloudconfig.Plan, report func
 		changed, err := e.step(ctx, step.Action)
 		outcome := Outcome{Step: step, Result: Unchanged, Err: err}
 		switch {
+		case errors.Is(err, errPending):
+			outcome.Result = Pending
 		case err != nil:
 			outcome.Result = Failed
 		case changed:
@@ -173,7 +181,7 @@ func (e *Executor) command(ctx context.Context, a cloudconfig.UnitCommand) error
 	defer cancel()
 	err := e.Machine.Command(bounded, a.Verb, a.Unit)
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		return fmt.Errorf("%s %s: not done after %v; it goes on by itself: see systemctl status %s", a.Verb, a.Unit, timeout, a.Unit)
+		return fmt.Errorf("%s %s: not done after %v, %w: see systemctl status %s", a.Verb, a.Unit, timeout, errPending, a.Unit)
 	}
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", a.Verb, a.Unit, err)

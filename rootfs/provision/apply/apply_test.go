@@ -94,7 +94,7 @@ func applied(e *Executor, plan cloudconfig.Plan) (changed, failed []string) {
 		switch o.Result {
 		case Changed:
 			changed = append(changed, o.Step.Action.String())
-		case Failed:
+		case Failed, Pending:
 			failed = append(failed, o.Err.Error())
 		}
 	})
@@ -215,6 +215,11 @@ coreos:
 			t.Errorf("failures %q: want %q at %d", failed, want, i)
 		}
 	}
+	e.Apply(context.Background(), planOf("#cloud-config\ncoreos: {units: [{name: slow.service, command: start}]}\n"), func(o Outcome) {
+		if o.Step.Line > 0 && o.Result != Pending {
+			t.Errorf("%s is %s", o.Step, o.Result)
+		}
+	})
 	if _, err := os.Stat(filepath.Join(e.Root, "etc/owned")); err != nil {
 		t.Error("a file of an unknown owner is not written")
 	}
