@@ -1,0 +1,190 @@
+// Package getty is agetty(8) and login(1) in one program: it opens a terminal,
+// makes it the controlling one, prints the banner, asks for a name and a
+// password, and becomes that user's login shell. It serves getty@.service and
+// serial-getty@.service.
+//
+// A password is needed always, except for the user core on a console that the
+// kernel command line opens with coracle.autologin (every console) or
+// coracle.autologin=ttyS0: who can set that already owns the machine.
+//
+// Left out on purpose: utmp and wtmp (the journal has the logins), modems, baud
+// rate detection, PAM, and securetty: root has no password on Coracle.
+package getty
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/coracle-os/coracle/initrd/cmdline"
+	"github.com/coracle-os/coracle/rootfs/banner"
+	"github.com/coracle-os/coracle/rootfs/password"
+	"github.com/coracle-os/coracle/rootfs/program"
+	"github.com/coracle-os/coracle/rootfs/user"
+)
+
+var _ program.Main = Main
+
+const (
+	autologinUser = "core"
+	// wrongDelay is what a wrong password costs.
+	wrongDelay = 3 * time.Second
+	// promptLimit is how long the password prompt waits.
+	promptLimit = 60 * time.Second
+	// attempts is how often a password may be wrong before the terminal is
+	// set up anew.
+	attempts = 5
+)
+
+// Main runs "agetty [options] TTY [TERM]". Options of agetty are accepted and
+// have no effect, except --autologin, which is refused: see the package comment.
+func Main(ctx context.Context, args []string, stdio program.Stdio) int {
+	if err := run(ctx, args[1:]); err != nil {
+		fmt.Fprintf(stdio.Err, "agetty: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+func run(ctx context.Context, args []string) error {
+	name, err := terminalName(args)
+	if err != nil {
+		return err
+	}
+	t, err := openTerminal(filepath.Join("/dev", name))
+	if err != nil {
+		return err
+	}
+	text, err := os.ReadFile("/proc/cmdline")
+	if err != nil {
+		return fmt.Errorf("read kernel command line: %w", err)
+	}
+	host, _ := os.Hostname()
+	l := login{root: "/", terminal: name, in: t, out: t.file, host: host, autologin: Autologin(string(text), name),
+		banner: banner.Text(ctx, banner.Sources{}), sleep: time.Sleep, log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
+	account, err := l.who()
+	if err != nil {
+		if errors.Is(err, io.EOF) {
+			return nil // hung up, or ^D at the prompt: the unit starts again
+		}
+		return err
+	}
+	return becomeShell(t, name, account)
+}
+
+// terminalName finds the terminal among agetty's arguments: the first word
+// that is neither an option nor a list of speeds.
+func terminalName(args []string) (string, error) {
+	for i := 0; i < len(args); i++ {
+		arg := args[i]
+		switch {
+		case arg == "-a", strings.HasPrefix(arg, "--autologin"):
+			return "", fmt.Errorf("%s is not supported; put coracle.autologin=TTY on the kernel command line", arg)
+		case arg == "-o", arg == "-l", arg == "-f", arg == "-t", arg == "-H", arg == "-I", arg == "-d", arg == "-c" && i+1 < len(args) && !strings.HasPrefix(args[i+1], "-"):
+			if arg != "-c" {
+				i++
+			}
+		case strings.HasPrefix(arg, "-"), strings.Trim(arg, "0123456789,") == "":
+		default:
+			name := strings.TrimPrefix(arg, "/dev/")
+			if name == "" || strings.Contains(name, "..") {
+				return "", fmt.Errorf("%q is not a terminal", arg)
+			}
+			return name, nil
+		}
+	}
+	return "", errors.New("which terminal? usage: agetty TTY")
+}
+
+// Autologin reports whether the kernel command line opens a terminal.
+func Autologin(kernelArgs, terminal string) bool {
+	value, found := cmdline.Parse(kernelArgs).Lookup("coracle.autologin")
+	return found && (value == "" || value == "1" || strings.TrimPrefix(value, "/dev/") == terminal)
+}
+
+// lineReader is the input side of a terminal.
+type lineReader interface {
+	// Line returns a line without its end. With echo off nothing is shown.
+	// limit 0 means to wait for ever.
+	Line(echo bool, limit time.Duration) (string, error)
+}
+
+// login asks who is there.
+type login struct {
+	root      string
+	terminal  string
+	in        lineReader
+	out       io.Writer
+	host      string
+	banner    string
+	autologin bool
+	sleep     func(time.Duration)
+	log       *slog.Logger
+}
+
+// who returns the account that logged in, or io.EOF.
+func (l *login) who() (user.Account, error) {
+	fmt.Fprintf(l.out, "\r\n%s", strings.ReplaceAll(l.banner, "\n", "\r\n"))
+	if issue, err := os.ReadFile(filepath.Join(l.root, "etc/issue")); err == nil {
+		fmt.Fprint(l.out, strings.ReplaceAll(string(issue), "\n", "\r\n"))
+	}
+	if l.autologin {
+		account, err := user.Lookup(l.root, autologinUser)
+		if err == nil {
+			fmt.Fprintf(l.out, "\r\n%s login: %s (automatic login)\r\n\r\n", l.host, autologinUser)
+			l.log.Info("automatic login", "user", account.Name, "terminal", l.terminal)
+			return account, nil
+		}
+		fmt.Fprintf(l.out, "Automatic login is not possible: %v\r\n", err)
+	}
+	for range attempts {
+		fmt.Fprintf(l.out, "\r\n%s login: ", l.host)
+		name, err := l.in.Line(true, 0)
+		if err != nil {
+			return user.Account{}, err
+		}
+		if name = strings.TrimSpace(name); name == "" {
+			continue
+		}
+		fmt.Fprint(l.out, "Password: ")
+		secret, err := l.in.Line(false, promptLimit)
+		fmt.Fprint(l.out, "\r\n")
+		if err != nil {
+			return user.Account{}, err
+		}
+		if account, ok := l.check(name, secret); ok {
+			l.log.Info("login", "user", account.Name, "terminal", l.terminal)
+			return account, nil
+		}
+		l.log.Warn("login failed", "user", fmt.Sprintf("%.32q", name), "terminal", l.terminal)
+		l.sleep(wrongDelay)
+		fmt.Fprint(l.out, "Login incorrect\r\n")
+	}
+	return user.Account{}, io.EOF
+}
+
+// check says yes only to a user with a password that was given right. The
+// answer to an unknown user looks the same, and takes as long.
+func (l *login) check(name, secret string) (user.Account, bool) {
+	account, err := user.Lookup(l.root, name)
+	if err != nil || account.Name != name {
+		return user.Account{}, false
+	}
+	hash, err := user.PasswordHash(l.root, name)
+	if err != nil {
+		l.log.Warn("read password", "user", name, "err", err)
+		return user.Account{}, false
+	}
+	ok, err := password.Check(hash, secret)
+	if err != nil {
+		l.log.Warn("check password", "user", name, "err", err)
+		return user.Account{}, false
+	}
+	return account, ok
+}
