@@ -73,7 +73,12 @@ func run(ctx context.Context, args, environ []string, m Machine, stdio program.S
 		return err
 	}
 	level := logutil.ConvertToZapLevel(o.embed.LogLevel)
-	log := newLogger(stdio.Err, level, os.Getenv("NOTIFY_SOCKET") != "")
+	// Upstream ends the process from its own goroutines when, for example, the
+	// disk is full: there is no way back from there.
+	log := newLogger(stdio.Err, level, os.Getenv("NOTIFY_SOCKET") != "", func(err error) {
+		fmt.Fprintf(stdio.Err, "etcd: %v\n", explain(o.embed.Dir, fmt.Errorf("run etcd: %w", err)))
+		os.Exit(1)
+	})
 	for _, w := range settings.Warnings {
 		log.Warn(w)
 	}
@@ -129,27 +134,21 @@ func printVersion(w io.Writer) {
 }
 
 // serve runs the member and tells the service manager when it answers.
-func serve(ctx context.Context, cfg *embed.Config, log *zap.Logger) (err error) {
-	// Upstream panics on a data directory that it cannot use.
-	defer func() {
-		if p := recover(); p != nil {
-			err = explain(cfg, fmt.Errorf("run etcd: %v", p))
-		}
-	}()
+func serve(ctx context.Context, cfg *embed.Config, log *zap.Logger) error {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
-		return explain(cfg, fmt.Errorf("make the data directory: %w", err))
+		return explain(cfg.Dir, fmt.Errorf("make the data directory: %w", err))
 	}
 	e, err := embed.StartEtcd(cfg)
 	if err != nil {
-		return explain(cfg, fmt.Errorf("start etcd: %w", err))
+		return explain(cfg.Dir, fmt.Errorf("start etcd: %w", err))
 	}
 	defer e.Close()
 	select {
 	case <-e.Server.ReadyNotify():
 	case <-e.Server.StopNotify():
-		return explain(cfg, errors.New("run etcd: the member stopped before it was ready"))
+		return explain(cfg.Dir, errors.New("run etcd: the member stopped before it was ready"))
 	case err := <-e.Err():
-		return explain(cfg, fmt.Errorf("run etcd: %w", err))
+		return explain(cfg.Dir, fmt.Errorf("run etcd: %w", err))
 	case <-ctx.Done():
 		return nil
 	}
@@ -160,7 +159,7 @@ func serve(ctx context.Context, cfg *embed.Config, log *zap.Logger) (err error) 
 		notify(log, daemon.SdNotifyStopping)
 		return nil
 	case err := <-e.Err():
-		return explain(cfg, fmt.Errorf("run etcd: %w", err))
+		return explain(cfg.Dir, fmt.Errorf("run etcd: %w", err))
 	case <-e.Server.StopNotify():
 		return errors.New("run etcd: the member stopped; if it was removed from the cluster, remove its data directory to join again")
 	}
@@ -178,17 +177,19 @@ func notify(log *zap.Logger, state string) {
 }
 
 // explain adds the next step to errors that owners meet.
-func explain(cfg *embed.Config, err error) error {
+func explain(dir string, err error) error {
 	text := err.Error()
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE) || strings.Contains(text, "address already in use"):
 		return fmt.Errorf("%w; another program has the port, see `ss -ltnp`, or set other ports with ETCD_LISTEN_CLIENT_URLS and ETCD_LISTEN_PEER_URLS", err)
 	case errors.Is(err, syscall.ENOSPC) || strings.Contains(text, "no space left"):
-		return fmt.Errorf("%w; the file system of the data directory %q is full, make room and start etcd.service again", err, cfg.Dir)
+		return fmt.Errorf("%w; the file system of the data directory %q is full, make room and start etcd.service again", err, dir)
 	case errors.Is(err, syscall.EACCES) || strings.Contains(text, "permission denied"):
-		return fmt.Errorf("%w; the data directory %q must be owned by the user that etcd runs as", err, cfg.Dir)
+		return fmt.Errorf("%w; the data directory %q must be owned by the user that etcd runs as", err, dir)
 	case strings.Contains(text, "resource temporarily unavailable"), strings.Contains(text, "timeout") && strings.Contains(text, "lock"):
-		return fmt.Errorf("%w; another etcd uses %q", err, filepath.Join(cfg.Dir, "member"))
+		return fmt.Errorf("%w; another etcd uses %q", err, filepath.Join(dir, "member"))
+	case strings.Contains(text, "invalid database"), strings.Contains(text, "checksum"), strings.Contains(text, "crc mismatch"):
+		return fmt.Errorf("%w; the store in %q is damaged: restore it from a snapshot, or move it away to begin anew or to get the data from the other members", err, dir)
 	}
 	return err
 }

@@ -1,6 +1,8 @@
 package kv
 
 import (
+	"errors"
+	"fmt"
 	"io"
 
 	"go.uber.org/zap"
@@ -10,9 +12,9 @@ import (
 // newLogger writes etcd's log as one plain line per event. With journal set,
 // the line begins with the priority in the way that a journal's stream takes
 // it ("<4>"), and has no time, which the journal adds. A message after which
-// upstream would end the process panics in its place, so that the caller can
-// say why and choose the exit code.
-func newLogger(w io.Writer, level zapcore.Level, journal bool) *zap.Logger {
+// upstream would end the process, with a stack trace or without, goes to end as
+// an error; end does not return.
+func newLogger(w io.Writer, level zapcore.Level, journal bool, end func(error)) *zap.Logger {
 	cfg := zapcore.EncoderConfig{
 		MessageKey: "msg", LevelKey: "level", NameKey: "logger",
 		EncodeLevel:      zapcore.LowercaseLevelEncoder,
@@ -27,7 +29,20 @@ func newLogger(w io.Writer, level zapcore.Level, journal bool) *zap.Logger {
 		cfg.TimeKey = "ts"
 	}
 	core := zapcore.NewCore(zapcore.NewConsoleEncoder(cfg), zapcore.Lock(zapcore.AddSync(w)), level)
-	return zap.New(core, zap.WithFatalHook(zapcore.WriteThenPanic))
+	return zap.New(core, zap.WithFatalHook(ending(end)), zap.WithPanicHook(ending(end)))
+}
+
+// ending is called by the logger after a message that ends the process.
+type ending func(error)
+
+// OnWrite implements zapcore.CheckWriteHook.
+func (end ending) OnWrite(entry *zapcore.CheckedEntry, fields []zapcore.Field) {
+	for _, f := range fields {
+		if err, ok := f.Interface.(error); ok && f.Type == zapcore.ErrorType {
+			end(fmt.Errorf("%s: %w", entry.Message, err))
+		}
+	}
+	end(errors.New(entry.Message))
 }
 
 // priority writes a level as syslog's number in angle brackets.
