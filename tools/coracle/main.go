@@ -33,6 +33,8 @@ func commands() []command {
 	return []command{
 		{"build", "build the image that a recipe describes", cmdBuild},
 		{"run", "boot an image in QEMU and log in", cmdRun},
+		{"inspect", "say what is in an image", cmdInspect},
+		{"verify", "check an image's root against its root hash", cmdVerify},
 	}
 }
 
