@@ -100,6 +100,10 @@ func (c *compiler) generatedUnits() []entry {
 		builtIn("fleet.service", "coreos.fleet", section.Fleet, section.Fleet.Origin),
 		builtIn("locksmithd.service", "coreos.locksmith", section.Locksmith, section.Locksmith.Origin),
 	}
+	if entries[0].DropIns != nil && entries[1].DropIns != nil {
+		c.plan.Problems.add(section.Etcd2.Origin.Line, Warning,
+			"coreos.etcd and coreos.etcd2 both have options, and etcd2.service is etcd.service here; use one section")
+	}
 	update := section.Update
 	switch update.RebootStrategy {
 	case "":

@@ -127,7 +127,9 @@ func run(ctx context.Context, o options, stdio program.Stdio) (ok bool, err erro
 		fmt.Fprintf(stdio.Err, "coreos-cloudinit: %s\n", line)
 		fmt.Fprintf(console, "coreos-cloudinit: %s\r\n", line)
 	}
-	p.Executor = &apply.Executor{Root: "/", Machine: system{}, Now: time.Now, KeyName: o.keyName, Workspace: o.workspace}
+	p.Executor = &apply.Executor{
+		Root: "/", Machine: system{}, Now: time.Now, Host: host, KeyName: o.keyName, Workspace: o.workspace,
+	}
 	summary := p.Run(ctx)
 	summary.Millis = time.Since(began).Milliseconds()
 	return !summary.Failed(), writeSummary(SummaryPath, summary)

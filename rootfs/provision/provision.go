@@ -181,10 +181,10 @@ func (p *Provisioner) apply(ctx context.Context, source userdata.Source) {
 }
 
 func severity(o apply.Outcome) cloudconfig.Severity {
-	if o.Result == apply.Pending {
-		return cloudconfig.Warning
+	if o.Result == apply.Failed {
+		return cloudconfig.Error
 	}
-	return cloudconfig.Error
+	return cloudconfig.Warning
 }
 
 func describe(o apply.Outcome) string {

@@ -17,6 +17,7 @@ import (
 	"github.com/coracle-os/coracle/rootfs/network/state"
 	"github.com/coracle-os/coracle/rootfs/program"
 	"github.com/coracle-os/coracle/rootfs/provision/apply"
+	"github.com/coracle-os/coracle/rootfs/unit/specifier"
 	"github.com/coracle-os/coracle/rootfs/userdata"
 )
 
@@ -26,7 +27,6 @@ type machine struct{ calls *[]string }
 func (m machine) do(call string) error                         { *m.calls = append(*m.calls, call); return nil }
 func (m machine) Hostname() (string, error)                    { return "localhost", nil }
 func (m machine) SetHostname(name string) error                { return m.do("hostname " + name) }
-func (m machine) Enable(unit string, _ bool) (bool, error)     { return true, m.do("enable " + unit) }
 func (m machine) Reload(context.Context) error                 { return m.do("reload") }
 func (m machine) Start(_ context.Context, u string) error      { return m.do("begin " + u) }
 func (m machine) Command(_ context.Context, v, u string) error { return m.do(v + " " + u) }
@@ -62,6 +62,7 @@ func newWorld(t *testing.T, network []Interface, sources ...userdata.Source) *wo
 	}
 	w.Executor = &apply.Executor{
 		Root: w.root, Machine: machine{&w.events}, Now: time.Now, KeyName: "k", Workspace: "/var/lib/w",
+		Host: func() specifier.Host { return specifier.Host{} },
 	}
 	return w
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/coracle-os/coracle/initrd/modules"
 	"github.com/coracle-os/coracle/rootfs/control"
 	"github.com/coracle-os/coracle/rootfs/network/state"
+	"github.com/coracle-os/coracle/rootfs/unit/specifier"
 )
 
 // fetcher is the program, and its first argument, that fetches a document. It
@@ -29,15 +30,14 @@ type system struct{}
 func (system) Hostname() (string, error)     { return os.Hostname() }
 func (system) SetHostname(name string) error { return unix.Sethostname([]byte(name)) }
 
-func (system) Enable(unit string, runtime bool) (changed bool, err error) {
-	args := []string{"--no-reload", "enable", "--force", unit}
-	if runtime {
-		args = slices.Insert(args, 1, "--runtime")
+// host is what specifiers stand for that an [Install] section may use.
+func host() specifier.Host {
+	id := func(path string) string {
+		data, _ := os.ReadFile(path)
+		return strings.ReplaceAll(strings.TrimSpace(string(data)), "-", "")
 	}
-	if out, err := exec.Command("/usr/bin/systemctl", args...).CombinedOutput(); err != nil {
-		return false, fmt.Errorf("enable %s: %w: %s", unit, err, bytes.TrimSpace(out))
-	}
-	return true, nil
+	name, _ := os.Hostname()
+	return specifier.Host{MachineID: id("/etc/machine-id"), BootID: id("/proc/sys/kernel/random/boot_id"), Hostname: name}
 }
 
 func (system) Reload(ctx context.Context) error {

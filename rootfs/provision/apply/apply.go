@@ -20,6 +20,9 @@ import (
 	"time"
 
 	"github.com/coracle-os/coracle/rootfs/cloudconfig"
+	"github.com/coracle-os/coracle/rootfs/install"
+	"github.com/coracle-os/coracle/rootfs/unit/load"
+	"github.com/coracle-os/coracle/rootfs/unit/specifier"
 	"github.com/coracle-os/coracle/rootfs/user"
 )
 
@@ -28,8 +31,6 @@ type Machine interface {
 	// Hostname and SetHostname are about the kernel's host name.
 	Hostname() (string, error)
 	SetHostname(name string) error
-	// Enable enables a unit by its [Install] section.
-	Enable(unit string, runtime bool) (changed bool, err error)
 	// Reload makes PID 1 read all unit files.
 	Reload(ctx context.Context) error
 	// Command is a verb of systemctl for one unit; it waits for the job.
@@ -51,14 +52,18 @@ const (
 	Pending Result = "pending"
 )
 
-// errPending marks the error of a pending command.
-var errPending = errors.New("it goes on by itself")
+// errPending marks the error of a pending command, errNoInstall what enabling
+// nothing is worth.
+var (
+	errPending   = errors.New("it goes on by itself")
+	errNoInstall = errors.New("it has no [Install] section, so there is nothing to enable; use command: start")
+)
 
 // Outcome is a step with its result.
 type Outcome struct {
 	Step   cloudconfig.Step
 	Result Result
-	Err    error // set when Result is Failed or Pending
+	Err    error // what went wrong or, unless Result is Failed, is worth a warning
 }
 
 // Executor applies plans to one machine. Its zero values are not useful; all
@@ -67,6 +72,8 @@ type Executor struct {
 	Root    string // stands for "/"
 	Machine Machine
 	Now     func() time.Time
+	// Host is what the specifiers in [Install] sections stand for.
+	Host func() specifier.Host
 	// KeyName is the name of the set of SSH keys that provisioning owns.
 	KeyName string
 	// Workspace is the directory for scripts, below Root.
@@ -87,6 +94,7 @@ func (e *Executor) Apply(ctx context.Context, plan cloudconfig.Plan, report func
 		switch {
 		case errors.Is(err, errPending):
 			outcome.Result = Pending
+		case errors.Is(err, errNoInstall):
 		case err != nil:
 			outcome.Result = Failed
 		case changed:
@@ -126,7 +134,7 @@ func (e *Executor) step(ctx context.Context, action cloudconfig.Action) (changed
 		e.noteUnit(a.Path, changed)
 		return changed, err
 	case cloudconfig.EnableUnit:
-		changed, err := e.Machine.Enable(a.Name, a.Runtime)
+		changed, err := e.enable(a)
 		e.noteUnit("", changed)
 		return changed, err
 	case cloudconfig.ReloadUnits:
@@ -187,6 +195,30 @@ func (e *Executor) command(ctx context.Context, a cloudconfig.UnitCommand) error
 		return fmt.Errorf("%s %s: %w", a.Verb, a.Unit, err)
 	}
 	return nil
+}
+
+// enable makes the links of a unit's [Install] section; an alias stands for its
+// unit.
+func (e *Executor) enable(a cloudconfig.EnableUnit) (changed bool, err error) {
+	installer, err := install.New(load.New(os.DirFS(e.Root), e.Host))
+	if err != nil {
+		return false, fmt.Errorf("enable %s: %w", a.Name, err)
+	}
+	name := a.Name
+	if target := installer.Index.Alias(name); target != "" {
+		name = target
+	}
+	plan, err := installer.Enable([]string{name}, install.Options{Runtime: a.Runtime, Force: true})
+	if err == nil {
+		err = install.Apply(e.Root, plan.Changes)
+	}
+	switch {
+	case err != nil:
+		return false, fmt.Errorf("enable %s: %w", a.Name, err)
+	case len(plan.NoInstall) > 0 && len(plan.Changes) == 0:
+		return false, fmt.Errorf("enable %s: %w", a.Name, errNoInstall)
+	}
+	return len(plan.Changes) > 0, nil
 }
 
 func (e *Executor) hostname(name string) (changed bool, err error) {

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/coracle-os/coracle/rootfs/cloudconfig"
+	"github.com/coracle-os/coracle/rootfs/unit/specifier"
 )
 
 // machine records what it is asked for.
@@ -33,9 +34,6 @@ func (m *machine) Hostname() (string, error) { return m.name, nil }
 func (m *machine) SetHostname(name string) error {
 	m.name = name
 	return m.do("hostname %s", name)
-}
-func (m *machine) Enable(unit string, runtime bool) (bool, error) {
-	return true, m.do("enable %s runtime=%t", unit, runtime)
 }
 func (m *machine) Reload(context.Context) error            { return m.do("reload") }
 func (m *machine) Start(_ context.Context, u string) error { return m.do("begin %s", u) }
@@ -66,7 +64,8 @@ func newExecutor(t *testing.T) (*Executor, *machine) {
 	m := &machine{name: "localhost", fail: map[string]error{}}
 	return &Executor{
 		Root: root, Machine: m, KeyName: "coreos-cloudinit", Workspace: "/var/lib/coreos-cloudinit",
-		Now: func() time.Time { return time.Unix(1700000000, 0) }, CommandTimeout: 20 * time.Millisecond,
+		Host: func() specifier.Host { return specifier.Host{} },
+		Now:  func() time.Time { return time.Unix(1700000000, 0) }, CommandTimeout: 20 * time.Millisecond,
 	}, m
 }
 
@@ -111,7 +110,7 @@ write_files:
 coreos:
   etcd2: {name: n}
   units:
-    - {name: a.service, content: "[Service]\n", command: start, enable: true}
+    - {name: a.service, content: "[Service]\n[Install]\nWantedBy=multi-user.target\n", command: start, enable: true}
     - {name: 10-eth.network, content: "[Match]\n", runtime: true}
     - {name: b.service, mask: true}
 `
@@ -130,7 +129,7 @@ func TestApplyTwice(t *testing.T) {
 		t.Errorf("first time: %q (-want +got):\n%s", failed, diff)
 	}
 	if diff := cmp.Diff([]string{
-		"hostname box", "enable a.service runtime=false", "reload", "restart systemd-networkd.service", "start a.service",
+		"hostname box", "reload", "restart systemd-networkd.service", "start a.service",
 	}, m.calls); diff != "" {
 		t.Errorf("calls (-want +got):\n%s", diff)
 	}
@@ -144,8 +143,7 @@ func TestApplyTwice(t *testing.T) {
 
 	before := snapshot(t, e.Root)
 	changed, failed = applied(e, planOf(document))
-	// Enable tells that it changed something, as this machine's always does.
-	if diff := cmp.Diff([]string{"enable a.service runtime=false", "daemon-reload", "start a.service"}, changed); diff != "" || failed != nil {
+	if diff := cmp.Diff([]string{"start a.service"}, changed); diff != "" || failed != nil {
 		t.Errorf("second time: %q (-want +got):\n%s", failed, diff)
 	}
 	if diff := cmp.Diff(before, snapshot(t, e.Root)); diff != "" {
@@ -293,6 +291,29 @@ func TestMaskAndUnmask(t *testing.T) {
 		if got := unmask(name); got != want {
 			t.Errorf("unmask %s: %v, want %v", name, got, want)
 		}
+	}
+}
+
+func TestEnable(t *testing.T) {
+	e, _ := newExecutor(t)
+	put(t, e.Root, "usr/lib/systemd/system/etcd.service", "[Service]\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n")
+	put(t, e.Root, "usr/lib/systemd/system/static.service", "[Service]\nExecStart=/bin/true\n")
+	if err := os.Symlink("etcd.service", filepath.Join(e.Root, "usr/lib/systemd/system/etcd2.service")); err != nil {
+		t.Fatal(err)
+	}
+	if changed, err := e.enable(cloudconfig.EnableUnit{Name: "etcd2.service", Runtime: true}); err != nil || !changed {
+		t.Errorf("enable an alias: %v, %v", changed, err)
+	}
+	if _, err := os.Lstat(filepath.Join(e.Root, "run/systemd/system/multi-user.target.wants/etcd.service")); err != nil {
+		t.Error(err)
+	}
+	for name, want := range map[string]Result{"static.service": Unchanged, "none.service": Failed} {
+		plan := cloudconfig.Plan{Steps: []cloudconfig.Step{{Action: cloudconfig.EnableUnit{Name: name}}}}
+		e.Apply(context.Background(), plan, func(o Outcome) {
+			if o.Result != want || o.Err == nil {
+				t.Errorf("enable %s: %s, %v; want %s and an error", name, o.Result, o.Err, want)
+			}
+		})
 	}
 }
 
