@@ -11,6 +11,7 @@ import (
 	"os"
 
 	"github.com/coracle-os/coracle/agents/ssh/hostkeys"
+	"github.com/coracle-os/coracle/rootfs/banner"
 	"github.com/coracle-os/coracle/rootfs/program"
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/pkg/sftp"
@@ -68,7 +69,8 @@ func run(ctx context.Context, args []string, log *slog.Logger, stdio program.Std
 	if err != nil {
 		return fmt.Errorf("find the server's own program: %w", err)
 	}
-	s := &Server{Root: "/", Log: log, SFTP: []string{self, SFTPName}, CgroupRoot: "/sys/fs/cgroup"}
+	s := &Server{Root: "/", Log: log, SFTP: []string{self, SFTPName}, CgroupRoot: "/sys/fs/cgroup",
+		Greeting: func() string { return banner.Text(ctx, banner.Sources{}) }}
 	return s.listenAndServe(ctx, net.JoinHostPort(*addr, *port), *keys)
 }
 

@@ -2,10 +2,10 @@
 // itself by the name sftp-server for each sftp session.
 //
 // It is a program of its own and not a part of coracled, because it starts
-// first at every boot and once more for each sftp session: alone it is 5 MB and
-// starts in 3 ms with 9 MiB of memory in use; in coracled it would run the
-// initialisation of etcd and gRPC each time, which took 8 ms and 2 MiB more
-// allocated (ten times that under emulation).
+// first at every boot and once more for each sftp session: alone it is 5 MB,
+// initialises in 0.7 ms and runs in 8 MiB, of which 2.5 are its own; in coracled
+// it would initialise etcd and gRPC each time, which is 8 ms, ten times that
+// under emulation.
 package main
 
 import (
