@@ -153,7 +153,7 @@ func (o options) provisioner(ctx context.Context, stdio program.Stdio) (*Provisi
 		}
 		return p, err
 	}
-	places := userdata.Places{Root: "/", Devices: userdata.BlockDevices("/"), LoadModule: loadModule}
+	places := userdata.Places{Root: "/", Devices: func() []string { return userdata.BlockDevices("/") }, LoadModule: loadModule}
 	p.Sources = places.Find(ctx)
 	p.URL, _ = userdata.URL(commandLine())
 	return p, nil

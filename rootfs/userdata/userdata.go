@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/coracle-os/coracle/initrd/cmdline"
 	"github.com/coracle-os/coracle/rootfs/cloudconfig"
@@ -41,8 +42,8 @@ type Source struct {
 type Places struct {
 	// Root is the directory that stands for "/".
 	Root string
-	// Devices are the block devices that may be a config drive.
-	Devices []string
+	// Devices lists the block devices that may be a config drive; nil is none.
+	Devices func() []string
 	// LoadModule loads a kernel module; nil loads none.
 	LoadModule func(name string) error
 }
@@ -67,8 +68,11 @@ func (p Places) Find(ctx context.Context) []Source {
 		}
 	}
 	add("/usr/share/oem/cloud-config.yml", "/usr/share/oem/cloud-config.yml")
-	if device, ok := configdrive.Find(p.Devices); ok {
-		found = append(found, configDrive(ctx, device))
+	if p.Devices != nil {
+		p.loadCDROM(ctx)
+		if device, ok := configdrive.Find(p.Devices()); ok {
+			found = append(found, configDrive(ctx, device))
+		}
 	}
 	p.loadFWCfg()
 	add("QEMU fw_cfg opt/coracle/user-data", FWCfg)
@@ -123,6 +127,43 @@ func (p Places) loadFWCfg() {
 		// Without the driver there is no file, and that is all there is to say.
 		_ = p.LoadModule("qemu_fw_cfg")
 	}
+}
+
+// cdromTimeout bounds the wait for a CD drive that is there to get its device,
+// once its driver is loaded.
+const cdromTimeout = 2 * time.Second
+
+// loadCDROM sees to it that a CD drive has its driver: config drives are most
+// often CDs. A machine without a CD drive does not wait.
+func (p Places) loadCDROM(ctx context.Context) {
+	if p.LoadModule == nil || !p.hasCDDrive() || p.hasCDDevice() {
+		return
+	}
+	if err := p.LoadModule("sr_mod"); err != nil {
+		return // the drive stays unread, as one without a label
+	}
+	for deadline := time.Now().Add(cdromTimeout); !p.hasCDDevice() && time.Now().Before(deadline); {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// hasCDDrive looks for SCSI devices of type 5, which CD and DVD drives are
+// behind every kind of controller.
+func (p Places) hasCDDrive() bool {
+	types, _ := filepath.Glob(filepath.Join(p.Root, "/sys/bus/scsi/devices/*/type"))
+	return slices.ContainsFunc(types, func(path string) bool {
+		data, err := os.ReadFile(path)
+		return err == nil && strings.TrimSpace(string(data)) == "5"
+	})
+}
+
+func (p Places) hasCDDevice() bool {
+	devices, _ := filepath.Glob(filepath.Join(p.Root, "/sys/class/block/sr*"))
+	return len(devices) > 0
 }
 
 // URL returns the address that cloud-config-url= names on a kernel command

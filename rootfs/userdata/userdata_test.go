@@ -51,6 +51,27 @@ func TestFindOrder(t *testing.T) {
 	}
 }
 
+func TestCDDriveGetsItsDriver(t *testing.T) {
+	root := t.TempDir()
+	write(t, root, "/sys/bus/scsi/devices/0:0:0:0/type", "0\n")
+	var loaded []string
+	places := Places{Root: root, Devices: func() []string { return BlockDevices(root) }, LoadModule: func(name string) error {
+		loaded = append(loaded, name)
+		write(t, root, "/sys/class/block/sr0/size", "1")
+		return nil
+	}}
+	places.Find(context.Background())
+	if loaded != nil {
+		t.Errorf("loads %q without a CD drive", loaded)
+	}
+	write(t, root, "/sys/bus/scsi/devices/1:0:0:0/type", "5\n")
+	places.Find(context.Background())
+	places.Find(context.Background())
+	if diff := cmp.Diff([]string{"sr_mod"}, loaded); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func TestUnreadablePlaceIsReported(t *testing.T) {
 	root := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(root, "/usr/share/oem/cloud-config.yml"), 0o755); err != nil {
