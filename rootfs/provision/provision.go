@@ -22,6 +22,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -221,13 +222,23 @@ func (p *Provisioner) plan(source userdata.Source, say func(cloudconfig.Severity
 func (p *Provisioner) cloudConfig(data []byte, facts cloudconfig.Facts, say func(cloudconfig.Severity, string)) cloudconfig.Plan {
 	doc := cloudconfig.Parse(cloudconfig.Substitute(data, facts.Metadata.Addresses))
 	plan := cloudconfig.Compile(doc.Config, facts)
-	messages := append(append(doc.Report, doc.Salvage...), plan.Problems...)
-	for _, entry := range messages.Sorted() {
-		if !entry.Formal {
-			say(entry.Severity, entry.String())
-		}
+	for _, entry := range messages(doc, plan) {
+		say(entry.Severity, entry.String())
 	}
 	return plan
+}
+
+// messages returns what to say about a document. Where the plan says what
+// became of a bad value, the validator's shorter word for it is left out.
+func messages(doc cloudconfig.Document, plan cloudconfig.Plan) cloudconfig.Report {
+	explained := map[int]bool{}
+	for _, entry := range plan.Problems {
+		explained[entry.Line] = true
+	}
+	all := slices.DeleteFunc(slices.Concat(doc.Report, doc.Salvage), func(e cloudconfig.Entry) bool {
+		return e.Formal || (e.Severity == cloudconfig.Error && explained[e.Line])
+	})
+	return append(all, plan.Problems...).Sorted()
 }
 
 func (p *Provisioner) facts(source userdata.Source) cloudconfig.Facts {

@@ -203,6 +203,29 @@ func TestBadUserDataLetsTheOwnerIn(t *testing.T) {
 	}
 }
 
+func TestEachMistakeIsSaidOnce(t *testing.T) {
+	w := newWorld(t, nil, userdata.Source{Name: "s", Data: []byte(`#cloud-config
+coreos:
+  etcd2: {proxy: maybe}
+  update: {reboot-strategy: sometimes}
+  units: [{name: a.service, command: begin, colour: red}]
+write_files: [{path: /a, encoding: b64, content: "?"}]
+`)})
+	w.Run(context.Background())
+	want := []string{
+		"s: line 3: error: invalid value maybe",
+		`s: line 4: error: coreos.update.reboot_strategy: "sometimes" is not one of etcd-lock, reboot, off, best-effort; it is not set`,
+		`s: line 5: warning: unrecognized key "colour"`,
+		`s: line 5: error: coreos.units[0].command: "begin" is not a command of a unit; it is not run`,
+		`s: line 6: error: write_files[0].content: decode base64: illegal base64 data at input byte 0; /a is not written`,
+		"reload",
+		"s: cloud-config applied: 6 steps, 2 changed something, 4 errors in the document",
+	}
+	if diff := cmp.Diff(want, w.events); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func TestURLThatDoesNotAnswer(t *testing.T) {
 	w := newWorld(t, nil)
 	w.URL = "http://10.0.2.2/config"
