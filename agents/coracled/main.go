@@ -21,6 +21,7 @@ import (
 	"syscall"
 
 	"github.com/coracle-os/coracle/agents/etcdctl"
+	"github.com/coracle-os/coracle/agents/etcdutl"
 	"github.com/coracle-os/coracle/agents/kv"
 	"github.com/coracle-os/coracle/rootfs/program"
 	"github.com/coracle-os/coracle/rootfs/userdata/fetch"
@@ -37,6 +38,7 @@ func programs() map[string]program.Main {
 	return map[string]program.Main{
 		"etcd":     kv.Main,
 		"etcdctl":  etcdctl.Main,
+		"etcdutl":  etcdutl.Main,
 		fetch.Name: fetch.Main,
 	}
 }
