@@ -179,3 +179,11 @@ func mountPoint(u *unit.Unit) string {
 	}
 	return ""
 }
+
+// WatchGroups hands the ends of control groups to the loop until watching
+// fails.
+func (s *Supervisor) WatchGroups() error { return s.cfg.Watcher.Run(s.GroupEmpty) }
+
+// WatchSockets hands what comes in at sockets to the loop until watching
+// fails.
+func (s *Supervisor) WatchSockets() error { return s.cfg.Sockets.Run() }

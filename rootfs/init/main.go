@@ -1,0 +1,48 @@
+// Init is the multi-call program of the root: process 1, and by its other
+// names the light programs that people and scripts call often. It starts in
+// milliseconds, so nothing heavy belongs here: agents and their tools are in
+// agents/coracled.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/coracle-os/coracle/rootfs/journalctl"
+	"github.com/coracle-os/coracle/rootfs/journald"
+	"github.com/coracle-os/coracle/rootfs/modload"
+	"github.com/coracle-os/coracle/rootfs/pid1"
+	"github.com/coracle-os/coracle/rootfs/program"
+	"github.com/coracle-os/coracle/rootfs/provision"
+	"github.com/coracle-os/coracle/rootfs/spawn"
+)
+
+// programs maps the names that the binary is called by to what they run. One
+// line for each name, in alphabetical order.
+func programs() map[string]program.Main {
+	return map[string]program.Main{
+		"coreos-cloudinit":     provision.Main,
+		"init":                 pid1.Main,
+		"journalctl":           journalctl.Main,
+		"systemd-journald":     journald.Main,
+		"systemd-modules-load": modload.Main,
+	}
+}
+
+func main() {
+	name := filepath.Base(os.Args[0])
+	if name == spawn.ShimName { // before anything else: it is in the way of each start
+		os.Exit(spawn.Shim(os.Args, os.Stderr))
+	}
+	if os.Getpid() == 1 {
+		name = "init"
+	}
+	run, ok := programs()[name]
+	if !ok {
+		fmt.Fprintf(os.Stderr, "%s: no program of that name in this binary; call it by a name such as systemctl\n", name)
+		os.Exit(127)
+	}
+	os.Exit(run(context.Background(), os.Args, program.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
+}
