@@ -157,6 +157,9 @@ func (p *process) prepare() {
 	if !p.container {
 		p.prepareMachine()
 	}
+	if _, err := early.Hostname("/"); err != nil {
+		p.warn(err)
+	}
 	p.warn(early.Loopback())
 	p.identify()
 	p.directories()
@@ -173,9 +176,6 @@ func (p *process) prepareMachine() {
 		p.say(5, "The clock was behind; set to %s.", set.UTC().Format(time.RFC3339))
 	}
 	p.warn(early.Sysctl("/", "/proc"))
-	if _, err := early.Hostname("/"); err != nil {
-		p.warn(err)
-	}
 	p.warn(early.Seed("/", "/dev/urandom"))
 	p.warn(early.OEM("/sys", "/dev", p.boot.RootDevice, oemPath))
 }
