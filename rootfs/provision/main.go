@@ -138,7 +138,8 @@ func run(ctx context.Context, o options, stdio program.Stdio) (ok bool, err erro
 // provisioner finds the sources.
 func (o options) provisioner(ctx context.Context, stdio program.Stdio) (*Provisioner, error) {
 	p := &Provisioner{
-		Root: "/", Interfaces: interfaces, WaitNetwork: waitNetwork, Fetch: fetchDocument,
+		Root: "/", Interfaces: interfaces, WaitNetwork: waitNetwork,
+		Fetch:    fetchBy(fetchProgram, fetchArgument),
 		Hostname: func() string { name, _ := os.Hostname(); return name },
 		Say:      func(string) {},
 	}

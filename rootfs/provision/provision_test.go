@@ -235,6 +235,30 @@ func TestURLThatDoesNotAnswer(t *testing.T) {
 	w.mustSay(t, "wait", "http://10.0.2.2/config: error: connection refused")
 }
 
+func TestFetchBy(t *testing.T) {
+	tests := []struct{ script, out, err string }{
+		{`echo "#cloud-config for $0"`, "#cloud-config for http://x/\n", ""},
+		{`echo 'fetch "http://x/": 404 Not Found: no such document' >&2; exit 4`, "", "404 Not Found"},
+		{`exit 1`, "", "exit status 1"},
+		{`exec sleep 60`, "", "no answer in time"},
+	}
+	for _, tt := range tests {
+		timeout := time.Minute
+		if strings.Contains(tt.err, "in time") {
+			timeout = 50 * time.Millisecond
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), timeout)
+		out, err := fetchBy("/bin/sh", "-c", tt.script)(ctx, "http://x/")
+		cancel()
+		if string(out) != tt.out || (err == nil) != (tt.err == "") || (err != nil && !strings.Contains(err.Error(), tt.err)) {
+			t.Errorf("%s: %q, %v; want %q, %q", tt.script, out, err, tt.out, tt.err)
+		}
+	}
+	if _, err := fetchBy("/nonexistent")(context.Background(), "http://x/"); err == nil {
+		t.Error("no error from a program that is not there")
+	}
+}
+
 func TestScriptIsSubstituted(t *testing.T) {
 	w := newWorld(t, links("192.0.2.1/24"), userdata.Source{Name: "s", Data: []byte("#!/bin/sh\necho $public_ipv4\n")})
 	if w.Run(context.Background()).Failed() {

@@ -20,9 +20,12 @@ import (
 	"github.com/coracle-os/coracle/rootfs/unit/specifier"
 )
 
-// fetcher is the program, and its first argument, that fetches a document. It
-// is a program of its own so that net/http is not in this binary.
-var fetcher = [2]string{"/usr/lib/coracle/coracled", "coreos-cloudinit-fetch"}
+// The program, and its first argument, that fetches a document: package fetch.
+// It is a program of its own so that net/http is not in this binary.
+const (
+	fetchProgram  = "/usr/lib/coracle/coracled"
+	fetchArgument = "coreos-cloudinit-fetch"
+)
 
 // system is the running machine, as package apply sees it.
 type system struct{}
@@ -96,21 +99,25 @@ func loadModule(name string) error {
 	return loader.Load(name)
 }
 
-// fetchDocument runs the program that fetches.
-func fetchDocument(ctx context.Context, address string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, fetcher[0], fetcher[1], address)
-	var out, problems bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &problems
-	err := cmd.Run()
-	switch text := strings.TrimSpace(problems.String()); {
-	case ctx.Err() != nil:
-		return nil, fmt.Errorf("fetch %q: no answer in %v; see that the server can be reached and restart coreos-cloudinit.service", address, FetchTimeout)
-	case err != nil && text != "":
-		return nil, errors.New(text)
-	case err != nil:
-		return nil, fmt.Errorf("fetch %q: %w", address, err)
+// fetchBy returns a function that fetches a document by running a program with
+// the address as its last argument.
+func fetchBy(program string, args ...string) func(context.Context, string) ([]byte, error) {
+	return func(ctx context.Context, address string) ([]byte, error) {
+		cmd := exec.CommandContext(ctx, program, append(slices.Clone(args), address)...)
+		cmd.WaitDelay = time.Second
+		var out, problems bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &problems
+		err := cmd.Run()
+		switch text := strings.TrimSpace(problems.String()); {
+		case err != nil && ctx.Err() != nil:
+			return nil, fmt.Errorf("fetch %q: no answer in time; see that the server can be reached and restart coreos-cloudinit.service", address)
+		case err != nil && text != "":
+			return nil, errors.New(text)
+		case err != nil:
+			return nil, fmt.Errorf("fetch %q: %w", address, err)
+		}
+		return out.Bytes(), nil
 	}
-	return out.Bytes(), nil
 }
 
 // interfaces reads the network's state; there is none before it is up.
