@@ -75,11 +75,11 @@ func selectModules(ctx context.Context, modules *kmod.Kernel, k recipe.Kernel, d
 	if err != nil {
 		return err
 	}
-	// The root has those of the initrd too: a machine may get such a disk later.
-	plain, err := modules.Closure(slices.Concat(k.InitrdModules, k.RootModules))
+	plain, err := modules.Closure(k.RootModules)
 	if err != nil {
 		return err
 	}
+	// The root has those of the initrd too: a machine may get such a disk later.
 	all, err := modules.Closure(slices.Concat(k.InitrdModules, k.RootModules, k.RareModules))
 	if err != nil {
 		return err
