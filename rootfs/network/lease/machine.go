@@ -34,6 +34,7 @@ type Machine struct {
 	State State
 	Lease Lease // valid unless State is Init
 
+	confirm  bool          // ask whether the lease still holds
 	failures int           // in a row
 	next     time.Duration // not before this time, since boot
 }
@@ -76,6 +77,8 @@ func (m *Machine) Next(now time.Duration) (action Action, at time.Duration) {
 		return Expire, now
 	case now >= rebind:
 		return m.ask(Rebinding, Rebind, now, rebind, expire)
+	case m.confirm:
+		return Rebind, now
 	case now >= renew:
 		return m.ask(Renewing, Renew, now, renew, rebind)
 	}
@@ -108,6 +111,7 @@ func (m *Machine) Refused(now time.Duration) (lost bool) {
 // Failed takes note at the time now that nobody answered. Jitter is from 0 to 1;
 // it spreads the questions of many machines that start together.
 func (m *Machine) Failed(now time.Duration, jitter float64) {
+	m.confirm = false
 	m.failures++
 	switch m.State {
 	case Renewing:
@@ -131,10 +135,14 @@ func pause(left time.Duration) time.Duration {
 // Failures is how many questions in a row nobody answered.
 func (m *Machine) Failures() int { return m.failures }
 
-// Reset forgets the wait after failures: the link came back, so that asking
-// has a new chance.
-func (m *Machine) Reset() {
+// LinkUp takes note that the link came back: without a lease there is a new
+// chance, and a lease may be of another network. It is asked once whether it
+// still holds; without an answer it is kept, because a switch that restarts
+// takes link and server away together.
+func (m *Machine) LinkUp() {
 	if m.State == Init || m.State == "" {
 		*m = Machine{State: Init}
+		return
 	}
+	m.confirm = true
 }

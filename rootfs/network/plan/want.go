@@ -60,6 +60,9 @@ func (c *Config) addLease(network config.Network, l *lease.Lease, now time.Durat
 
 // addRoute adds a route unless there is one to the same place.
 func (c *Config) addRoute(route Route) {
+	if route.Metric == 0 && route.Destination.Addr().Is6() {
+		route.Metric = 1024 // what the kernel makes of 0 (IP6_RT_PRIO_USER)
+	}
 	if !slices.ContainsFunc(c.Routes, func(r Route) bool { return samePlace(r, route) }) {
 		c.Routes = append(c.Routes, route)
 	}
