@@ -13,21 +13,27 @@ import (
 	"github.com/coracle-os/coracle/rootfs/journalctl"
 	"github.com/coracle-os/coracle/rootfs/journald"
 	"github.com/coracle-os/coracle/rootfs/modload"
+	"github.com/coracle-os/coracle/rootfs/networkctl"
+	"github.com/coracle-os/coracle/rootfs/networkd"
 	"github.com/coracle-os/coracle/rootfs/pid1"
 	"github.com/coracle-os/coracle/rootfs/program"
 	"github.com/coracle-os/coracle/rootfs/provision"
 	"github.com/coracle-os/coracle/rootfs/spawn"
+	"github.com/coracle-os/coracle/rootfs/waitonline"
 )
 
 // programs maps the names that the binary is called by to what they run. One
 // line for each name, in alphabetical order.
 func programs() map[string]program.Main {
 	return map[string]program.Main{
-		"coreos-cloudinit":     provision.Main,
-		"init":                 pid1.Main,
-		"journalctl":           journalctl.Main,
-		"systemd-journald":     journald.Main,
-		"systemd-modules-load": modload.Main,
+		"coreos-cloudinit":             provision.Main,
+		"init":                         pid1.Main,
+		"journalctl":                   journalctl.Main,
+		"networkctl":                   networkctl.Main,
+		"systemd-journald":             journald.Main,
+		"systemd-modules-load":         modload.Main,
+		"systemd-networkd":             networkd.Main,
+		"systemd-networkd-wait-online": waitonline.Main,
 	}
 }
 
