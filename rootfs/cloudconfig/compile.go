@@ -3,7 +3,6 @@ package cloudconfig
 import (
 	"fmt"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -60,8 +59,6 @@ func (c *compiler) problem(line int, format string, args ...any) {
 	c.plan.Problems.add(line, Error, format, args...)
 }
 
-var badInHostname = regexp.MustCompile(`[^A-Za-z0-9._-]`)
-
 func (c *compiler) hostname() {
 	name, line, reason := strings.TrimSpace(c.config.Hostname), c.config.Origin.LineOf("hostname"), "hostname"
 	if name == "" && c.facts.Metadata.Hostname != "" {
@@ -70,7 +67,7 @@ func (c *compiler) hostname() {
 	switch {
 	case name == "":
 		return
-	case len(name) > 64 || badInHostname.MatchString(name):
+	case len(name) > 64 || !consistsOf(name, ".-_"):
 		c.problem(line, "hostname: %q is not a host name (letters, digits, \"-\" and \".\", at most 64); it is not set", name)
 		return
 	}
@@ -78,12 +75,24 @@ func (c *compiler) hostname() {
 	c.step(SetHostname{name}, line, "%s", reason)
 }
 
-var userName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,31}$`)
+// isUserName tells whether useradd takes a name. Patterns would be shorter, but
+// the binary that this is part of starts often, and pays for each at each start.
+func isUserName(name string) bool {
+	return name != "" && len(name) <= 32 && consistsOf(name, "_.-") && !strings.ContainsAny(name[:1], ".-0123456789")
+}
+
+// consistsOf tells whether s has only ASCII letters, digits and the characters
+// of also.
+func consistsOf(s, also string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune(also, r)
+	})
+}
 
 func (c *compiler) users() {
 	for i, u := range c.config.Users {
 		line := u.Origin.LineOf("name")
-		if !userName.MatchString(u.Name) {
+		if !isUserName(u.Name) {
 			c.problem(line, "users[%d].name: %q is not a user name; the user is left out", i, u.Name)
 			continue
 		}

@@ -132,7 +132,8 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value) bool {
 	case reflect.String:
 		return d.text(n, tag, v)
 	case reflect.Bool:
-		v.SetBool(tag == "!!bool" && yaml11Bools[n.Value])
+		value, _ := yaml11Bool(n.Value)
+		v.SetBool(tag == "!!bool" && value)
 		return tag == "!!bool"
 	case reflect.Int:
 		i, err := strconv.ParseInt(number, 0, 64)
@@ -172,22 +173,26 @@ func (d *decoder) text(n *yaml.Node, tag string, v reflect.Value) bool {
 	return true
 }
 
-// yaml11Bools are the plain scalars that YAML 1.1 reads as booleans.
-var yaml11Bools = func() map[string]bool {
-	m := map[string]bool{}
-	for _, word := range []string{"y", "yes", "true", "on"} {
-		m[word], m[strings.ToUpper(word)], m[strings.ToUpper(word[:1])+word[1:]] = true, true, true
+// yaml11Bool reads a plain scalar that YAML 1.1 takes for a boolean: y, yes,
+// true, on and their opposites in lower, upper and title case.
+func yaml11Bool(text string) (value, is bool) {
+	lower := strings.ToLower(text)
+	if text != lower && text != strings.ToUpper(text) && text != strings.ToUpper(lower[:1])+lower[1:] {
+		return false, false
 	}
-	for _, word := range []string{"n", "no", "false", "off"} {
-		m[word], m[strings.ToUpper(word)], m[strings.ToUpper(word[:1])+word[1:]] = false, false, false
+	switch lower {
+	case "y", "yes", "true", "on":
+		return true, true
+	case "n", "no", "false", "off":
+		return false, true
 	}
-	return m
-}()
+	return false, false
+}
 
 // scalarTag returns the short tag of a scalar as YAML 1.1 sees it.
 func scalarTag(n *yaml.Node) string {
 	quoted := yaml.DoubleQuotedStyle | yaml.SingleQuotedStyle | yaml.LiteralStyle | yaml.FoldedStyle | yaml.TaggedStyle
-	if _, is := yaml11Bools[n.Value]; is && n.Style&quoted == 0 {
+	if _, is := yaml11Bool(n.Value); is && n.Style&quoted == 0 {
 		return "!!bool"
 	}
 	return n.ShortTag()

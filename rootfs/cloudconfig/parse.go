@@ -108,10 +108,9 @@ func countParts(data []byte) (n int) {
 	return n
 }
 
-var yamlError = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)`)
-
 func syntaxError(err error) (line int, text string) {
-	match := yamlError.FindStringSubmatch(err.Error())
+	pattern := regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)`)
+	match := pattern.FindStringSubmatch(err.Error())
 	if match == nil {
 		return 1, err.Error()
 	}

@@ -14,10 +14,11 @@ type block struct {
 	name     string
 }
 
-var (
-	topKey   = regexp.MustCompile(`^["']?([A-Za-z_][\w-]*)["']?\s*:(\s|$)`)
-	childKey = regexp.MustCompile(`^\s+["']?([A-Za-z_][\w-]*)["']?\s*:(\s|$)`)
-	listItem = regexp.MustCompile(`^\s*-(\s|$)`)
+// Patterns of a line that begins a top-level section, a section below one, and
+// a list entry; what follows the indentation is the same for every depth.
+const (
+	key      = `["']?([A-Za-z_][\w-]*)["']?\s*:(\s|$)`
+	listItem = `-(\s|$)`
 )
 
 // salvage finds the sections of a document with a syntax error that can be
@@ -28,7 +29,7 @@ var (
 func salvage(data []byte, errorLine int) (*yaml.Node, Report) {
 	var report Report
 	s := salvager{lines: strings.Split(string(data), "\n"), report: &report}
-	s.sections(split(s.lines, block{from: 1, to: len(s.lines)}, topKey))
+	s.sections(split(s.lines, block{from: 1, to: len(s.lines)}, regexp.MustCompile(`^`+key)))
 	root, _, err := parseYAML([]byte(strings.Join(s.lines, "\n")))
 	if err != nil || (root != nil && root.Kind != yaml.MappingNode) {
 		report = nil
@@ -63,10 +64,10 @@ func (s *salvager) split(b block) bool {
 	switch {
 	case first < 0:
 		return false
-	case listItem.MatchString(s.lines[first]):
+	case regexp.MustCompile(`^\s*` + listItem).MatchString(s.lines[first]):
 		s.items(b.name, split(s.lines, inner, atIndent(listItem, s.lines[first])))
-	case b.name == "coreos" && childKey.MatchString(s.lines[first]):
-		s.sections(split(s.lines, inner, atIndent(childKey, s.lines[first])))
+	case b.name == "coreos" && regexp.MustCompile(`^\s+`+key).MatchString(s.lines[first]):
+		s.sections(split(s.lines, inner, atIndent(key, s.lines[first])))
 	default:
 		return false
 	}
@@ -142,9 +143,8 @@ func split(lines []string, b block, start *regexp.Regexp) []block {
 	return blocks
 }
 
-// atIndent narrows a pattern to the indentation of an example line.
-func atIndent(pattern *regexp.Regexp, line string) *regexp.Regexp {
+// atIndent puts a pattern at the indentation of an example line.
+func atIndent(pattern, line string) *regexp.Regexp {
 	indent := line[:len(line)-len(strings.TrimLeft(line, " \t"))]
-	rest := strings.TrimPrefix(strings.TrimPrefix(pattern.String(), `^\s+`), `^\s*`)
-	return regexp.MustCompile("^" + regexp.QuoteMeta(indent) + rest)
+	return regexp.MustCompile("^" + regexp.QuoteMeta(indent) + pattern)
 }

@@ -44,13 +44,12 @@ func (a Addresses) Or(b Addresses) Addresses {
 	}
 }
 
-var anyVariable = regexp.MustCompile(`(?:[^\\]|^)\$(?:public|private)_ipv[46]`)
-
 // UsesAddresses tells whether data names an address of the machine, by variable
 // or through /etc/environment, so that applying it needs the network.
 func UsesAddresses(data []byte) bool {
 	text := string(data)
-	return anyVariable.MatchString(text) || strings.Contains(text, "COREOS_P") ||
+	variable := regexp.MustCompile(`(?:[^\\]|^)\$(?:public|private)_ipv[46]`)
+	return variable.MatchString(text) || strings.Contains(text, "COREOS_P") ||
 		strings.Contains(text, "/etc/environment")
 }
 

@@ -3,7 +3,6 @@ package cloudconfig
 import (
 	"fmt"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -77,10 +76,8 @@ func (c *compiler) checkUnit(e *entry) bool {
 	return true
 }
 
-var fileName = regexp.MustCompile(`^[A-Za-z0-9:_.\\@-]{1,255}$`)
-
 func isFileName(name string) bool {
-	return fileName.MatchString(name) && name != "." && name != ".."
+	return name != "" && len(name) <= 255 && consistsOf(name, `:_.\@-`) && name != "." && name != ".."
 }
 
 // generatedUnits are the units behind the sections of coreos. The first four
