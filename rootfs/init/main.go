@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/coracle-os/coracle/rootfs/hostnamectl"
 	"github.com/coracle-os/coracle/rootfs/journalctl"
 	"github.com/coracle-os/coracle/rootfs/journald"
 	"github.com/coracle-os/coracle/rootfs/modload"
@@ -19,6 +20,8 @@ import (
 	"github.com/coracle-os/coracle/rootfs/program"
 	"github.com/coracle-os/coracle/rootfs/provision"
 	"github.com/coracle-os/coracle/rootfs/spawn"
+	"github.com/coracle-os/coracle/rootfs/systemctl"
+	"github.com/coracle-os/coracle/rootfs/systemdescape"
 	"github.com/coracle-os/coracle/rootfs/waitonline"
 )
 
@@ -27,9 +30,16 @@ import (
 func programs() map[string]program.Main {
 	return map[string]program.Main{
 		"coreos-cloudinit":             provision.Main,
+		"halt":                         systemctl.Main,
+		"hostnamectl":                  hostnamectl.Main,
 		"init":                         pid1.Main,
 		"journalctl":                   journalctl.Main,
 		"networkctl":                   networkctl.Main,
+		"poweroff":                     systemctl.Main,
+		"reboot":                       systemctl.Main,
+		"shutdown":                     systemctl.Main,
+		"systemctl":                    systemctl.Main,
+		"systemd-escape":               systemdescape.Main,
 		"systemd-journald":             journald.Main,
 		"systemd-modules-load":         modload.Main,
 		"systemd-networkd":             networkd.Main,
