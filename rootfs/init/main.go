@@ -14,6 +14,7 @@ import (
 	"github.com/coracle-os/coracle/rootfs/journalctl"
 	"github.com/coracle-os/coracle/rootfs/journald"
 	"github.com/coracle-os/coracle/rootfs/modload"
+	"github.com/coracle-os/coracle/rootfs/modprobe"
 	"github.com/coracle-os/coracle/rootfs/networkctl"
 	"github.com/coracle-os/coracle/rootfs/networkd"
 	"github.com/coracle-os/coracle/rootfs/pid1"
@@ -34,6 +35,7 @@ func programs() map[string]program.Main {
 		"hostnamectl":                  hostnamectl.Main,
 		"init":                         pid1.Main,
 		"journalctl":                   journalctl.Main,
+		"modprobe":                     modprobe.Main,
 		"networkctl":                   networkctl.Main,
 		"poweroff":                     systemctl.Main,
 		"reboot":                       systemctl.Main,
