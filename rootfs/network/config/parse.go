@@ -196,10 +196,11 @@ func list(field func(*Network) *[]string, check func(string) (string, error)) se
 func boolean(field func(*Network) *bool) setter {
 	return func(p *parser, value string) error {
 		b, err := syntax.Bool(value)
-		if err == nil {
-			*field(&p.network) = b
+		if err != nil {
+			return fmt.Errorf("%q is not a boolean; write yes or no", value)
 		}
-		return err
+		*field(&p.network) = b
+		return nil
 	}
 }
 
@@ -235,10 +236,11 @@ func dhcp(p *parser, value string) error {
 		return fmt.Errorf("DHCPv6 is not supported")
 	}
 	b, err := syntax.Bool(value)
-	if err == nil {
-		p.network.DHCP = b
+	if err != nil {
+		return fmt.Errorf("%q is not known; write yes, ipv4 or no", value)
 	}
-	return err
+	p.network.DHCP = b
+	return nil
 }
 
 func address(p *parser, value string) error {

@@ -62,18 +62,20 @@ func (c *Client) Run(ctx context.Context, machine lease.Machine, tell func(Repor
 			}
 			continue
 		}
-		c.do(ctx, &machine, action, tell)
+		c.do(ctx, &machine, action, at, tell)
 	}
 	return machine
 }
 
-func (c *Client) do(ctx context.Context, machine *lease.Machine, action lease.Action, tell func(Report)) {
+func (c *Client) do(ctx context.Context, machine *lease.Machine, action lease.Action, until time.Duration, tell func(Report)) {
 	if action == lease.Expire {
 		c.Log.Warn(fmt.Sprintf("%s: the lease expired and nobody renewed it: the address is gone", c.Interface))
 		tell(Report{Problem: "the lease expired"})
 		return
 	}
-	ack, err := c.ask(ctx, action, machine.Lease)
+	limited, cancel := context.WithTimeout(ctx, until-Uptime())
+	ack, err := c.ask(limited, action, machine.Lease)
+	cancel()
 	now := Uptime()
 	var got lease.Lease
 	if err == nil {
@@ -115,7 +117,7 @@ func (c *Client) got(machine *lease.Machine, action lease.Action, got lease.Leas
 func (c *Client) failed(machine *lease.Machine, action lease.Action, err error, tell func(Report)) {
 	count := machine.Failures()
 	text := "no DHCP server answers"
-	if !errors.Is(err, nclient4.ErrNoResponse) {
+	if !errors.Is(err, nclient4.ErrNoResponse) && !errors.Is(err, context.DeadlineExceeded) {
 		text = err.Error()
 	}
 	if machine.State == lease.Init {

@@ -115,7 +115,7 @@ func (l *Lease) names(ack *dhcpv4.DHCPv4) {
 	if name := strings.TrimRight(ack.HostName(), "\x00."); config.ValidName(name) {
 		l.Hostname = name
 	}
-	candidates := strings.Fields(strings.TrimRight(ack.DomainName(), "\x00"))
+	candidates := strings.Split(strings.TrimRight(ack.DomainName(), "\x00"), " ")
 	if search := ack.DomainSearch(); search != nil {
 		candidates = append(candidates, search.Labels...)
 	}

@@ -58,8 +58,9 @@ func Resume(lease Lease, now time.Duration) Machine {
 	return Machine{State: Bound, Lease: lease}
 }
 
-// Next says what to do at the time now. With Wait, at is when to ask again;
-// otherwise it is now.
+// Next says what to do at the time now. With Wait, at is when to call Next
+// again. With the questions it is until when an answer is of use: a renewal
+// that takes longer than the lease lasts must not keep an expired address.
 func (m *Machine) Next(now time.Duration) (action Action, at time.Duration) {
 	if m.State == "" {
 		m.State = Init
@@ -68,7 +69,7 @@ func (m *Machine) Next(now time.Duration) (action Action, at time.Duration) {
 		if now < m.next {
 			return Wait, m.next
 		}
-		return Acquire, now
+		return Acquire, Forever
 	}
 	renew, rebind, expire := add(m.Lease.Acquired, m.Lease.Renew), add(m.Lease.Acquired, m.Lease.Rebind), m.Lease.ExpiresAt()
 	switch {
@@ -78,7 +79,7 @@ func (m *Machine) Next(now time.Duration) (action Action, at time.Duration) {
 	case now >= rebind:
 		return m.ask(Rebinding, Rebind, now, rebind, expire)
 	case m.confirm:
-		return Rebind, now
+		return Rebind, expire
 	case now >= renew:
 		return m.ask(Renewing, Renew, now, renew, rebind)
 	}
@@ -94,7 +95,7 @@ func (m *Machine) ask(state State, action Action, now, begin, end time.Duration)
 	if now < m.next {
 		return Wait, min(m.next, end)
 	}
-	return action, now
+	return action, end
 }
 
 // Got takes the answer to Acquire, Renew or Rebind.
