@@ -55,8 +55,9 @@ func (b *syncBuffer) String() string {
 	return b.b.String()
 }
 
-// newWorld starts the server; options precede the key in authorized_keys.
-func newWorld(t *testing.T, options string) *world {
+// newWorld starts the server, changed as a test wants; options precede the key
+// in authorized_keys.
+func newWorld(t *testing.T, options string, change ...func(*Server)) *world {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Fatal("this test needs root, for programs that run as another user")
@@ -74,11 +75,11 @@ func newWorld(t *testing.T, options string) *world {
 	sh(t, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", filepath.Join(dir, "other"))
 	w.file("home/.ssh/authorized_keys.d/test", options+w.read("id.pub"))
 	sh(t, "chown", "-R", fmt.Sprintf("%d:%d", uid, uid), w.home)
-	w.start()
+	w.start(change)
 	return w
 }
 
-func (w *world) start() {
+func (w *world) start(change []func(*Server)) {
 	key, err := hostkeys.Load(filepath.Join(w.dir, "keys"), hostkeys.Ed25519)
 	must(w.t, err)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -90,6 +91,9 @@ func (w *world) start() {
 	w.server = &Server{Root: w.dir, Log: slog.New(slog.NewTextHandler(w.log, nil)), SFTP: []string{w.dir + "/sshd", SFTPName},
 		Greeting: func() string { return "Coracle test\nfailed units: none\n" }}
 	w.server.HostKeys = append(w.server.HostKeys, key)
+	for _, f := range change {
+		f(w.server)
+	}
 	w.server.Prepare()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
@@ -477,8 +481,7 @@ func TestAgentForwarding(t *testing.T) {
 }
 
 func TestLoginGrace(t *testing.T) {
-	w := newWorld(t, "")
-	w.server.Grace = 50 * time.Millisecond
+	w := newWorld(t, "", func(s *Server) { s.Grace = 50 * time.Millisecond })
 	conn, err := net.Dial("tcp", "127.0.0.1:"+w.port)
 	must(t, err)
 	defer conn.Close()

@@ -23,9 +23,34 @@ type terminal struct {
 
 type windowSize struct{ Columns, Rows, Width, Height uint32 }
 
-func (w windowSize) size() *pty.Winsize {
+// newTerminal opens a pair. The library's system calls put the master into
+// blocking mode, in which a read cannot be ended by closing it, so that a lost
+// client's programs would live on: a fresh descriptor undoes that.
+func newTerminal(term string) (*terminal, error) {
+	blocking, slave, err := pty.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer blocking.Close()
+	fd, err := unix.FcntlInt(blocking.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err == nil {
+		err = unix.SetNonblock(fd, true)
+	}
+	if err != nil {
+		slave.Close()
+		return nil, err
+	}
+	return &terminal{master: os.NewFile(uintptr(fd), "/dev/ptmx"), slave: slave, name: slave.Name(), term: term}, nil
+}
+
+func (t *terminal) resize(w windowSize) error {
+	raw, err := t.master.SyscallConn()
+	if err != nil {
+		return err
+	}
 	clamp := func(n uint32) uint16 { return uint16(min(n, 1<<16-1)) }
-	return &pty.Winsize{Rows: clamp(w.Rows), Cols: clamp(w.Columns), X: clamp(w.Width), Y: clamp(w.Height)}
+	size := &unix.Winsize{Row: clamp(w.Rows), Col: clamp(w.Columns), Xpixel: clamp(w.Width), Ypixel: clamp(w.Height)}
+	return errors.Join(raw.Control(func(fd uintptr) { err = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, size) }), err)
 }
 
 // ptyRequest makes the session's terminal.
@@ -50,18 +75,17 @@ func (s *session) ptyRequest(payload []byte) error {
 	if err := ssh.Unmarshal(v.Size, &rest); err != nil {
 		return fmt.Errorf("make a terminal: %w", err)
 	}
-	master, slave, err := pty.Open()
+	t, err := newTerminal(v.Term)
 	if err != nil {
 		return fmt.Errorf("make a terminal: %w", err)
 	}
-	t := &terminal{master: master, slave: slave, name: slave.Name(), term: v.Term}
 	s.pty = t
-	pty.Setsize(master, windowSize{rest.Columns, rest.Rows, rest.Width, rest.Height}.size())
-	if err := t.apply([]byte(rest.Modes)); err != nil {
+	size := windowSize{rest.Columns, rest.Rows, rest.Width, rest.Height}
+	if err := errors.Join(t.resize(size), t.apply([]byte(rest.Modes))); err != nil {
 		s.Log.Warn("session: " + err.Error())
 	}
 	if os.Geteuid() == 0 {
-		if err := errors.Join(slave.Chown(int(s.Account.UID), ttyGroup), slave.Chmod(0o620)); err != nil {
+		if err := errors.Join(t.slave.Chown(int(s.Account.UID), ttyGroup), t.slave.Chmod(0o620)); err != nil {
 			return fmt.Errorf("make a terminal: %w", err)
 		}
 	}
@@ -73,7 +97,7 @@ func (s *session) windowChange(payload []byte) error {
 	if err := ssh.Unmarshal(payload, &v); err != nil || s.pty == nil {
 		return errors.New("change the window: malformed, or there is no terminal")
 	}
-	return pty.Setsize(s.pty.master, v.size())
+	return s.pty.resize(v)
 }
 
 func (t *terminal) close() {
