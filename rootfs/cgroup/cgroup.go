@@ -175,16 +175,16 @@ func (g Group) Procs() []int {
 }
 
 // Signal sends sig to every process in the group and below it except those
-// named, and returns how many were there. SIGKILL without exceptions goes
-// through cgroup.kill, which no fork can outrun.
-func (g Group) Signal(sig unix.Signal, except ...int) int {
+// named, and returns how many were there. Processes that fork meanwhile are
+// found in further rounds; when there is no end to them and sig is SIGKILL, the
+// kernel kills the group at once (see Kill), and killed is true.
+func (g Group) Signal(sig unix.Signal, except ...int) (n int, killed bool) {
 	seen := map[int]bool{}
 	for _, pid := range except {
 		seen[pid] = true
 	}
-	n := 0
-	for again, rounds := true, 0; again && rounds < 10; rounds++ {
-		again = false
+	for range 10 {
+		again := false
 		for _, pid := range g.Procs() {
 			if seen[pid] {
 				continue
@@ -194,13 +194,20 @@ func (g Group) Signal(sig unix.Signal, except ...int) int {
 				n++
 			}
 		}
+		if !again {
+			return n, false
+		}
 	}
-	if sig == unix.SIGKILL && len(except) == 0 {
-		// Kernels before 5.14 have no such file; the loop above has done it.
-		_ = write(filepath.Join(g.dir, "cgroup.kill"), "1")
-	}
-	return n
+	return n, sig == unix.SIGKILL && g.Kill() == nil
 }
+
+// Kill kills all that is in the group and below it, in a way that no fork can
+// outrun (cgroup.kill).
+//
+// Kernels from 6.12 on then also kill what clone3 starts in the group later
+// (they compare the count of kills of the group with that of the caller's), so
+// the group must be removed and made anew before it is used again.
+func (g Group) Kill() error { return g.Set("cgroup.kill", "1") }
 
 // Remove deletes the group and the groups below it. Processes in it make it
 // fail. A group that does not exist is no error.

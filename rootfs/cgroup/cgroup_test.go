@@ -106,7 +106,7 @@ func TestLifeOfAGroup(t *testing.T) {
 	for len(g.Procs()) < 3 {
 		time.Sleep(5 * time.Millisecond)
 	}
-	if n := g.Signal(unix.SIGKILL); n != 3 {
+	if n, _ := g.Signal(unix.SIGKILL); n != 3 {
 		t.Errorf("%d processes were there, want 3", n)
 	}
 	select {
@@ -136,7 +136,7 @@ func TestSignalSparesTheNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	spared, other := start(t, g, "exec sleep 100"), start(t, g, "exec sleep 100")
-	if n := g.Signal(unix.SIGTERM, spared); n != 1 {
+	if n, _ := g.Signal(unix.SIGTERM, spared); n != 1 {
 		t.Errorf("%d processes signalled, want 1", n)
 	}
 	for unix.Kill(other, 0) == nil {
@@ -144,6 +144,46 @@ func TestSignalSparesTheNamed(t *testing.T) {
 	}
 	if unix.Kill(spared, 0) != nil {
 		t.Error("the spared process is gone")
+	}
+}
+
+// A group can be used again after its processes were killed one by one; this
+// is why Signal does not go through cgroup.kill.
+func TestUseAfterKill(t *testing.T) {
+	tr, base := tree(t)
+	g, err := tr.Create(base + "/again")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		pid := start(t, g, "exec sleep 100")
+		time.Sleep(20 * time.Millisecond)
+		if unix.Kill(pid, 0) != nil {
+			t.Fatal("a process was killed by the kill of an earlier one")
+		}
+		g.Signal(unix.SIGKILL)
+		for g.Populated() {
+			time.Sleep(time.Millisecond)
+		}
+	}
+}
+
+// Processes that fork without end are killed all the same.
+func TestForkBomb(t *testing.T) {
+	tr, base := tree(t)
+	g, err := tr.Create(base + "/bomb")
+	if err != nil {
+		t.Fatal(err)
+	}
+	start(t, g, "while :; do (sleep 0.01; :) & done")
+	for len(g.Procs()) < 20 {
+		time.Sleep(time.Millisecond)
+	}
+	for end := time.Now().Add(20 * time.Second); g.Populated(); time.Sleep(5 * time.Millisecond) {
+		g.Signal(unix.SIGKILL)
+		if time.Now().After(end) {
+			t.Fatal("the group is still populated")
+		}
 	}
 }
 

@@ -243,9 +243,7 @@ func (m *Machine) set(s State) {
 	if s != Start && s != StartPost && m.cfg.PIDFile != "" {
 		m.host.WatchPIDFile(false)
 	}
-	if from != s {
-		m.host.Changed(from, s)
-	}
+	m.host.Changed(from, s)
 }
 
 // arm sets the state's time limit; infinity and zero mean none.

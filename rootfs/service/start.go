@@ -26,9 +26,7 @@ func (m *Machine) Start(again bool) error {
 	} else {
 		m.restarts = 0
 	}
-	if m.host.Populated() {
-		m.host.Log("Found left-over processes in control group while starting unit. Ignoring.")
-	}
+	m.warnLeftovers()
 	m.enterCondition()
 	return nil
 }
@@ -37,6 +35,14 @@ func (m *Machine) Start(again bool) error {
 func (m *Machine) RefuseStart(r Result) {
 	m.fail(r)
 	m.enterDead(r, false)
+}
+
+// warnLeftovers says when processes of an earlier run, or of a helper that
+// ended, still live.
+func (m *Machine) warnLeftovers() {
+	if m.host.Populated() {
+		m.host.Log("Found left-over processes in control group while starting unit. Ignoring.")
+	}
 }
 
 func (m *Machine) enterCondition() {
@@ -99,6 +105,9 @@ func (m *Machine) phaseWord() string {
 }
 
 func (m *Machine) enterStart() {
+	if m.phase == ExecStartPre {
+		m.warnLeftovers()
+	}
 	m.phase = ExecStart
 	commands := m.cfg.ExecStart
 	if len(commands) == 0 { // a oneshot that only stops something

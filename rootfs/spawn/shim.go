@@ -1,6 +1,7 @@
 package spawn
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -127,13 +128,13 @@ func (s shim) apply() (int, error) {
 	}
 	unix.Umask(s.umask)
 	for _, l := range s.limits {
-		r := syscall.Rlimit{Cur: l.rlimit.Cur, Max: l.rlimit.Max}
-		if err := syscall.Setrlimit(l.resource, &r); err != nil {
+		if err := l.set(); err != nil {
 			return StatusLimits, fmt.Errorf("set resource limit %d: %w", l.resource, err)
 		}
 	}
 	if s.oom != "" {
-		if err := os.WriteFile("/proc/self/oom_score_adj", []byte(s.oom), 0); err != nil {
+		err := os.WriteFile("/proc/self/oom_score_adj", []byte(s.oom), 0)
+		if err != nil && !errors.Is(err, os.ErrPermission) { // a container may not
 			return StatusOOM, err
 		}
 	}
@@ -149,6 +150,22 @@ func (s shim) apply() (int, error) {
 		return StatusChdir, err
 	}
 	return s.credentials()
+}
+
+// set sets the limit. Where PID 1 may not raise it, in a container, it becomes
+// what is allowed.
+func (l limit) set() error {
+	want := syscall.Rlimit{Cur: l.rlimit.Cur, Max: l.rlimit.Max}
+	err := syscall.Setrlimit(l.resource, &want)
+	if err != unix.EPERM {
+		return err
+	}
+	var have syscall.Rlimit
+	if err := syscall.Getrlimit(l.resource, &have); err != nil {
+		return err
+	}
+	want = syscall.Rlimit{Cur: min(want.Cur, have.Max), Max: min(want.Max, have.Max)}
+	return syscall.Setrlimit(l.resource, &want)
 }
 
 func (s shim) credentials() (int, error) {

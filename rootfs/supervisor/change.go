@@ -20,15 +20,15 @@ type change struct {
 func (s *Supervisor) changed(l *live, c change) {
 	s.stamp(l, c)
 	expected := s.advance(l, c)
+	if c.to == transaction.Active || down(c.to) {
+		s.triggered(l, c.to)
+	}
 	if c.from == c.to {
 		s.dirty = true
 		return
 	}
 	if down(c.to) {
 		s.wentDown(l, c, expected)
-	}
-	if c.to == transaction.Active || down(c.to) {
-		s.triggered(l, c.to)
 	}
 	s.dirty, s.collect = true, true
 }

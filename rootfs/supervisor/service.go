@@ -30,6 +30,7 @@ type serviceDriver struct {
 	cfg       *unit.Service
 	group     cgroup.Group
 	populated bool // the control group exists and was populated when last seen
+	spent     bool // the control group must be made anew before it is used again
 	oomKills  int64
 	timers    map[service.Timer]*timer
 	watching  bool // a poll for the PID file is on
@@ -200,6 +201,13 @@ func (d *serviceDriver) request(p service.Process) execcontext.Request {
 
 // prepareGroup makes the unit's control group and sets its limits.
 func (d *serviceDriver) prepareGroup() error {
+	if d.spent && !d.group.Populated() {
+		d.s.cfg.Watcher.Drop(d.group)
+		if err := d.group.Remove(); err != nil {
+			return err
+		}
+		d.spent, d.populated = false, false
+	}
 	if d.populated && d.group.Exists() {
 		return nil
 	}
@@ -276,7 +284,9 @@ func (d *serviceDriver) KillGroup(sig int, except ...int) int {
 	if !d.populated {
 		return 0
 	}
-	return d.group.Signal(unix.Signal(sig), except...)
+	n, killed := d.group.Signal(unix.Signal(sig), except...)
+	d.spent = d.spent || killed
+	return n
 }
 
 // Populated implements service.Host.
@@ -291,6 +301,9 @@ func (d *serviceDriver) Arm(which service.Timer, after time.Duration) {
 	if after <= 0 {
 		return
 	}
+	if which == service.StateTimer && d.m.State() == service.AutoRestart {
+		after = coalesce(after)
+	}
 	t := &timer{at: time.Now().Add(after)}
 	t.t = d.s.after(after, func() {
 		if d.timers[which] != t {
@@ -300,6 +313,20 @@ func (d *serviceDriver) Arm(which service.Timer, after time.Duration) {
 		d.s.guard(d.l, func() { d.elapsed(which) })
 	})
 	d.timers[which] = t
+}
+
+// accuracy is how late a service may be restarted, so that restarts of several
+// services share a wake-up and one that fails at once uses up its start limit
+// no faster than under systemd.
+const accuracy = 250 * time.Millisecond
+
+// coalesce prolongs a delay to the next multiple of accuracy.
+func coalesce(after time.Duration) time.Duration {
+	if after < time.Millisecond {
+		return after
+	}
+	end := time.Now().Add(after)
+	return after + end.Truncate(accuracy).Add(accuracy).Sub(end)
 }
 
 func (d *serviceDriver) elapsed(which service.Timer) {
