@@ -202,10 +202,7 @@ func (r *Reader) frame(offset int64, backward bool) (kind byte, payload []byte, 
 	if kind != frameSource && kind != frameEntry {
 		return 0, nil, 0, ErrDamaged
 	}
-	// The size at the end is looked at first: it is cheap, and random bytes
-	// must not make us read 16 MB.
-	tail, err := r.bytes(offset+size-4, 4, backward)
-	if err != nil || int64(binary.LittleEndian.Uint32(tail)) != size {
+	if !r.endsWith(offset+size, uint32(size)) {
 		return 0, nil, 0, ErrDamaged
 	}
 	if b, err = r.bytes(offset, int(size), backward); err != nil {
@@ -215,6 +212,20 @@ func (r *Reader) frame(offset int64, backward bool) (kind byte, payload []byte, 
 		return 0, nil, 0, ErrDamaged
 	}
 	return kind, b[4 : size-8], size, nil
+}
+
+// endsWith looks at the size at the end of a frame, before all of it is read:
+// damaged bytes must not make us read 16 MB at each of them, nor move the window.
+func (r *Reader) endsWith(end int64, size uint32) bool {
+	at := end - 4
+	if at >= r.start && end <= r.start+int64(len(r.window)) {
+		return binary.LittleEndian.Uint32(r.window[at-r.start:]) == size
+	}
+	var tail [4]byte
+	if _, err := r.file.ReadAt(tail[:], at); err != nil {
+		return false
+	}
+	return binary.LittleEndian.Uint32(tail[:]) == size
 }
 
 // bytes returns n bytes at offset from the window, which it moves if needed.
