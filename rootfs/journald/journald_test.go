@@ -21,6 +21,7 @@ type daemon struct {
 	paths   Paths
 	stop    func()
 	machine journal.ID
+	started uint64 // number of the last "Journal started"
 }
 
 func start(t *testing.T, config Config) *daemon {
@@ -58,11 +59,16 @@ func (d *daemon) run(config Config) {
 		}
 	}
 	d.t.Cleanup(func() { d.stop() })
-	d.wait("Journal started")
+	d.started = d.waitAfter("Journal started", d.started).Seq
 }
 
 // wait follows the journal until a message comes, and returns its record.
 func (d *daemon) wait(message string) journal.Record {
+	d.t.Helper()
+	return d.waitAfter(message, 0)
+}
+
+func (d *daemon) waitAfter(message string, after uint64) journal.Record {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -71,7 +77,7 @@ func (d *daemon) wait(message string) journal.Record {
 		d.t.Fatal(err)
 	}
 	defer j.Close()
-	for record, err := range j.Follow(ctx, nil, 0) {
+	for record, err := range j.Follow(ctx, nil, after) {
 		if err != nil {
 			d.t.Fatal(err)
 		}
