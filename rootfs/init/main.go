@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/coracle-os/coracle/rootfs/getty"
 	"github.com/coracle-os/coracle/rootfs/hostnamectl"
 	"github.com/coracle-os/coracle/rootfs/journalctl"
 	"github.com/coracle-os/coracle/rootfs/journald"
@@ -30,6 +31,7 @@ import (
 // line for each name, in alphabetical order.
 func programs() map[string]program.Main {
 	return map[string]program.Main{
+		"agetty":                       getty.Main,
 		"coreos-cloudinit":             provision.Main,
 		"halt":                         systemctl.Main,
 		"hostnamectl":                  hostnamectl.Main,
