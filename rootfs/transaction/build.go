@@ -89,10 +89,12 @@ func (b *builder) build() error {
 	}
 	b.mark(anchor)
 	b.dropRedundant()
-	if err := b.breakCycles(); err != nil {
+	// One job for each unit first: the order of two jobs that contradict each
+	// other says nothing.
+	if err := b.merge(); err != nil {
 		return err
 	}
-	if err := b.merge(); err != nil {
+	if err := b.breakCycles(); err != nil {
 		return err
 	}
 	b.dropRedundant()
@@ -371,7 +373,9 @@ func (b *builder) merge() error {
 		if n == nil {
 			break
 		}
-		b.plan.Warnings = append(b.plan.Warnings, fmt.Sprintf("%s: Dropped the %s job (%s): it contradicts another job of the unit", n.unit, n.typ, n.reason))
+		if n.typ != Stop {
+			b.plan.Warnings = append(b.plan.Warnings, fmt.Sprintf("%s: Dropped the %s job (%s): it contradicts another job of the unit", n.unit, n.typ, n.reason))
+		}
 		b.drop(n, true)
 		b.dropOrphans()
 	}

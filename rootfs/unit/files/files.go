@@ -138,6 +138,8 @@ func (x *Index) addLink(dir, unit string) {
 		switch {
 		case base == unit:
 			x.warn("%s: links to a file of its own name in the load path, ignoring.", "/"+p)
+		case base == name.Template(unit):
+			// An instance linked to its template is just that.
 		case !aliasAllowed(unit, base):
 			x.warn("%s: symlink target name type %q does not match source, rejecting.", unit, base)
 		default:
