@@ -89,6 +89,13 @@ func (c *composer) compose(ctx context.Context, kernel *kernelResult, programs [
 			return tree.Tree{}, err
 		}
 	}
+	missing, err := missingPrograms(root)
+	if err != nil {
+		return tree.Tree{}, err
+	}
+	for _, sentence := range missing {
+		c.store.Note("root", "%s", sentence)
+	}
 	return root, checkLinks(root)
 }
 
@@ -241,6 +248,7 @@ func bundle(files tree.Tree, name string) (tree.Tree, error) {
 func (c *composer) addNames(root tree.Tree) (tree.Tree, error) {
 	var entries []tree.Entry
 	var errs []error
+	taken := map[string]string{} // program by name
 	for _, program := range slices.Sorted(maps.Keys(c.Recipe.Programs)) {
 		if !root.Has(program) {
 			errs = append(errs, fmt.Errorf("programs: nothing is installed at %q", program))
@@ -250,6 +258,11 @@ func (c *composer) addNames(root tree.Tree) (tree.Tree, error) {
 				errs = append(errs, fmt.Errorf("programs: %q is to be a name of %s, but there is a file", link, program))
 				continue
 			}
+			if other, ok := taken[link]; ok {
+				errs = append(errs, fmt.Errorf("programs: %q is to be a name of both %s and %s", link, other, program))
+				continue
+			}
+			taken[link] = program
 			entries = append(entries, relativeLink(link, program))
 		}
 	}
@@ -282,12 +295,11 @@ func overlay(root tree.Tree, entries []tree.Entry) (tree.Tree, error) {
 
 // relativeLink returns a link at name that leads to target, both in the root.
 func relativeLink(name, target string) tree.Entry {
-	up := strings.Repeat("../", strings.Count(name, "/"))
-	common, _, _ := strings.Cut(name, "/")
-	if rest, ok := strings.CutPrefix(target, common+"/"); ok && up != "" {
-		return tree.Symlink(name, up[3:]+rest)
+	relative, err := filepath.Rel(path.Join("/", path.Dir(name)), path.Join("/", target))
+	if err != nil { // cannot be: both are absolute
+		relative = "/" + target
 	}
-	return tree.Symlink(name, up+target)
+	return tree.Symlink(name, filepath.ToSlash(relative))
 }
 
 // checkLinks reports links that lead nowhere. What is in /run, /var and the

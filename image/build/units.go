@@ -75,3 +75,35 @@ func installLinks(name, text string) []tree.Entry {
 	}
 	return links
 }
+
+// missingPrograms returns a sentence for each program that a unit of the root
+// starts and the root does not have. It looks at absolute paths without
+// specifiers; what is in /var or /run is only there on a running machine.
+func missingPrograms(root tree.Tree) ([]string, error) {
+	var result []string
+	for entry := range root.All() {
+		if path.Dir(entry.Path) != unitDir || !entry.Mode.IsRegular() {
+			continue
+		}
+		text, err := entry.ReadFile()
+		if err != nil {
+			return nil, err
+		}
+		for line := range strings.Lines(string(text)) {
+			key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+			words := strings.Fields(value)
+			if !strings.HasPrefix(key, "Exec") || len(words) == 0 {
+				continue
+			}
+			program := strings.TrimPrefix(strings.TrimLeft(words[0], "-@:+!"), "/")
+			if strings.Contains(program, "%") || strings.HasPrefix(program, "var/") || strings.HasPrefix(program, "run/") {
+				continue
+			}
+			target, err := root.Resolve(program)
+			if err != nil || !root.Has(target) {
+				result = append(result, fmt.Sprintf("%s starts /%s, which the root does not have", path.Base(entry.Path), program))
+			}
+		}
+	}
+	return result, nil
+}

@@ -41,6 +41,7 @@ func needs() []need {
 		{"gdisk", "tests: sgdisk checks the partition table"},
 		{"fdisk", "tests: sfdisk reads the partition table"},
 		{"binutils", "tests: objdump reads the UKI"},
+		{"cpio", "tests: cpio reads the initrd"},
 		{"xorriso", "tests: config drives in ISO 9660"},
 		{"iproute2", "tests: network namespaces"},
 		{"nftables", "tests: rules that containers set"},
