@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -111,10 +112,18 @@ func (d *networkDaemon) adopt(l link.Link) *managed {
 		m = &managed{}
 		d.managed[l.Index] = m
 		d.recall(m, l)
+		promoteSecondaries(l.Match.Name)
 		d.log.Debug(fmt.Sprintf("%s: %s applies", l.Match.Name, network.File))
 	}
 	m.link, m.network = l, network
 	return m
+}
+
+// promoteSecondaries has the kernel keep the other addresses of a network when
+// the first one goes: a new lease's address comes before the old one goes.
+func promoteSecondaries(name string) {
+	// Without it the address is put back as soon as the kernel tells.
+	os.WriteFile(filepath.Join("/proc/sys/net/ipv4/conf", name, "promote_secondaries"), []byte("1"), 0o644)
 }
 
 // drop ends the work on an interface that is gone or no longer ours. Its
