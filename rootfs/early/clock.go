@@ -55,20 +55,27 @@ func SaveClock(root string, now time.Time) error {
 	return nil
 }
 
-// Seed stirs the seed of the last boot into the kernel's random numbers and
-// replaces it, so that no two boots use the same.
+// Seed stirs the seed of the last boot into the kernel's random numbers. Call
+// SaveSeed after it, so that no two boots use the same.
 func Seed(root, random string) error {
-	path := filepath.Join(root, seedFile)
-	if b, err := os.ReadFile(path); err == nil {
-		if f, err := os.OpenFile(random, os.O_WRONLY, 0); err == nil {
-			_, _ = f.Write(b)
-			f.Close()
-		}
+	b, err := os.ReadFile(filepath.Join(root, seedFile))
+	if err != nil {
+		return nil // the first boot, or no state partition
 	}
-	return SaveSeed(root)
+	f, err := os.OpenFile(random, os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("use the random seed: %w", err)
+	}
+	defer f.Close()
+	if _, err := f.Write(b); err != nil {
+		return fmt.Errorf("use the random seed: %w", err)
+	}
+	return nil
 }
 
-// SaveSeed writes a new seed.
+// SaveSeed writes a new seed. It waits until the kernel has gathered enough
+// randomness, which takes seconds on a machine without a source of it; asking
+// is also what makes the kernel gather it.
 func SaveSeed(root string) error {
 	path := filepath.Join(root, seedFile)
 	seed := make([]byte, 512)

@@ -58,11 +58,22 @@ func smbiosID(sys string) string {
 
 // randomID returns a random UUID (version 4) without dashes.
 func randomID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // it never fails
+	b := ID()
 	b[6] = b[6]&0x0f | 0x40
 	b[8] = b[8]&0x3f | 0x80
 	return hex.EncodeToString(b[:])
+}
+
+// ID returns 128 bits that name something. Unlike crypto/rand it does not wait
+// for the kernel's random numbers to be good enough for keys, which early at
+// boot can take seconds.
+func ID() [16]byte {
+	var b [16]byte
+	const insecure = 4 // GRND_INSECURE, Linux 5.6
+	if n, err := unix.Getrandom(b[:], insecure); err != nil || n != len(b) {
+		_, _ = rand.Read(b[:]) // it never fails
+	}
+	return b
 }
 
 // replace writes a file so that it has its old or its new content whatever

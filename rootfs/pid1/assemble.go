@@ -57,7 +57,7 @@ func (p *process) assemble() (*supervisor.Supervisor, error) {
 		Units: set, System: m, Reaper: p.reaper, Cgroups: groups, Watcher: watcher, Sockets: sockets,
 		Exec: execcontext.System{JournalSocket: journalStream, Console: consoleDevice, NotifySocket: notifyPath,
 			Inherited: p.env, Defaults: []string{"LANG=C.UTF-8"}},
-		Starter: spawn.Starter{Self: "/proc/self/exe"}, Console: p.console, Log: p.journal.send, Proc: "/proc",
+		Starter: spawn.Starter{Self: "/proc/self/exe", SoftFiles: 1024}, Console: p.console, Log: p.journal.send, Proc: "/proc",
 		Memory: m.MemoryBytes(), Tasks: m.TaskLimit(), Uptime: uptime(), Properties: property.Of, Booted: p.booted,
 	})
 	return s, nil

@@ -64,8 +64,7 @@ func tune() {
 	unix.Umask(0o022)
 	// Services inherit it, as systemd's do.
 	signal.Ignore(unix.SIGPIPE)
-	limit := syscall.Rlimit{Cur: 1024, Max: 524288}
-	_ = syscall.Setrlimit(unix.RLIMIT_NOFILE, &limit)
+	_ = syscall.Setrlimit(unix.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 65536, Max: 524288})
 }
 
 // process is PID 1.
@@ -177,6 +176,7 @@ func (p *process) prepareMachine() {
 	}
 	p.warn(early.Sysctl("/", "/proc"))
 	p.warn(early.Seed("/", "/dev/urandom"))
+	go func() { p.warn(early.SaveSeed("/")) }()
 	p.warn(early.OEM("/sys", "/dev", p.boot.RootDevice, oemPath))
 }
 
@@ -201,7 +201,7 @@ func (p *process) end(how supervisor.Outcome, force int) {
 		shutdown.Others(say, func() { p.reaper.Sweep() })
 		if !p.container {
 			_ = early.SaveClock("/", time.Now())
-			_ = early.SaveSeed("/")
+			within(2*time.Second, func() { _ = early.SaveSeed("/") })
 		}
 		shutdown.Sync(say)
 		if !p.container {
@@ -219,6 +219,16 @@ func (p *process) end(how supervisor.Outcome, force int) {
 		os.Exit(0)
 	}
 	select {} // the kernel ends it
+}
+
+// within runs f, and stops waiting for it after the limit.
+func within(limit time.Duration, f func()) {
+	done := make(chan struct{})
+	go func() { f(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(limit):
+	}
 }
 
 // emergency is what is left when not even the service manager starts: the

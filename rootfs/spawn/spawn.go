@@ -91,6 +91,21 @@ type Spec struct {
 // Starter starts processes.
 type Starter struct {
 	Self string // path of the binary that runs Shim; "/proc/self/exe" in PID 1
+	// SoftFiles is the soft limit of open files that processes start with,
+	// lower than PID 1's own because of programs that use select(2); 0: the
+	// same.
+	SoftFiles uint64
+}
+
+// fork is syscall.ForkExec with the soft limit of open files lowered.
+func (st Starter) fork(path string, args []string, attr *syscall.ProcAttr) (int, error) {
+	var own syscall.Rlimit
+	if st.SoftFiles > 0 && syscall.Getrlimit(unix.RLIMIT_NOFILE, &own) == nil && own.Cur > st.SoftFiles {
+		low := syscall.Rlimit{Cur: st.SoftFiles, Max: own.Max}
+		_ = syscall.Setrlimit(unix.RLIMIT_NOFILE, &low)
+		defer func() { _ = syscall.Setrlimit(unix.RLIMIT_NOFILE, &own) }()
+	}
+	return syscall.ForkExec(path, args, attr)
 }
 
 // needsShim reports whether the process must be started through Shim.
@@ -120,7 +135,7 @@ func (st Starter) Start(s Spec) (pid int, ran *os.File, err error) {
 	if s.User != nil {
 		attr.Sys.Credential = &syscall.Credential{Uid: s.User.UID, Gid: s.User.GID, Groups: s.User.Groups}
 	}
-	pid, err = syscall.ForkExec(s.Path, s.Args, attr)
+	pid, err = st.fork(s.Path, s.Args, attr)
 	if err != nil {
 		return 0, nil, failure(s.Path, err)
 	}
@@ -187,7 +202,7 @@ func (st Starter) startShim(s Spec) (int, *os.File, error) {
 	}
 	ready := len(attr.Files)
 	attr.Files = append(attr.Files, uintptr(p[1]))
-	pid, err := syscall.ForkExec(st.Self, append(s.words(ready), s.Args...), attr)
+	pid, err := st.fork(st.Self, append(s.words(ready), s.Args...), attr)
 	if err != nil {
 		unix.Close(p[0])
 		return 0, nil, fmt.Errorf("start %q through %q: %w", s.Path, st.Self, err)

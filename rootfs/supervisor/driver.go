@@ -1,13 +1,13 @@
 package supervisor
 
 import (
-	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"os"
 	"strings"
 	"time"
 
+	"github.com/coracle-os/coracle/rootfs/early"
 	"github.com/coracle-os/coracle/rootfs/transaction"
 	"github.com/coracle-os/coracle/rootfs/unit"
 )
@@ -91,8 +91,7 @@ func mounted(proc string, u *unit.Unit) bool {
 
 // newID returns 128 random bits as 32 hexadecimal digits.
 func newID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // it never fails
+	b := early.ID()
 	return hex.EncodeToString(b[:])
 }
 

@@ -44,6 +44,7 @@ type message struct {
 	pid    int
 	group  string // control group of the sender
 	fields [][2]string
+	fds    []int
 }
 
 // Run hands notifications to the supervisor until waiting fails.
@@ -76,7 +77,7 @@ func (n *Notifications) Drain(s *Supervisor) {
 // receive reads one datagram; ok is false for one that says nothing.
 func (n *Notifications) receive(proc string) (m message, ok bool, err error) {
 	buf := make([]byte, 4096)
-	oob := make([]byte, 1024)
+	oob := make([]byte, unix.CmsgSpace(unix.SizeofUcred)+unix.CmsgSpace(4*maxFDs))
 	size, oobn, flags, _, err := unix.Recvmsg(n.fd, buf, oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
 	if errors.Is(err, unix.EINTR) {
 		return m, false, nil
@@ -93,12 +94,11 @@ func (n *Notifications) receive(proc string) (m message, ok bool, err error) {
 			m.pid = int(cred.Pid)
 		}
 		if fds, err := unix.ParseUnixRights(&c); err == nil {
-			for _, fd := range fds { // a store for descriptors is not offered
-				unix.Close(fd)
-			}
+			m.fds = append(m.fds, fds...)
 		}
 	}
 	if m.pid <= 0 || flags&unix.MSG_TRUNC != 0 {
+		closeAll(m.fds)
 		return m, false, nil
 	}
 	m.group = cgroup.Of(proc, m.pid)
@@ -116,12 +116,18 @@ func (s *Supervisor) notify(m message) {
 	if l == nil {
 		l = s.ofGroup(m.group)
 	}
-	if l == nil {
+	d, ok := (*serviceDriver)(nil), false
+	if l != nil {
+		d, ok = l.d.(*serviceDriver)
+	}
+	if !ok {
+		closeAll(m.fds)
 		return
 	}
-	if d, ok := l.d.(*serviceDriver); ok {
-		s.guard(l, func() { d.m.Notify(m.pid, m.fields) })
-	}
+	s.guard(l, func() {
+		d.keepFDs(m)
+		d.m.Notify(m.pid, m.fields)
+	})
 }
 
 // ofGroup returns the unit whose control group the path is in, or nil.

@@ -37,6 +37,7 @@ type serviceDriver struct {
 	again     bool // the next start is by itself
 	socket    int  // connection of an instance with Accept=yes, or -1
 	from      *socketDriver
+	kept      []keptFD
 	mainStart time.Time
 	mainEnd   time.Time
 }
@@ -195,6 +196,10 @@ func (d *serviceDriver) request(p service.Process) execcontext.Request {
 	r.AsRoot = d.cfg.PermissionsStartOnly && p.Phase != service.ExecStart
 	if p.Phase == service.ExecStart {
 		r.Passed, r.Names = d.s.sockets(d.l)
+		d.purgeFDs()
+		for _, k := range d.kept {
+			r.Passed, r.Names = append(r.Passed, k.fd), append(r.Names, k.name)
+		}
 	}
 	return r
 }
@@ -449,6 +454,9 @@ func (d *serviceDriver) Ended(restarting bool) {
 		_ = os.Remove(d.cfg.PIDFile)
 	}
 	d.hangUp()
+	if j := d.s.queue.Of(d.l.u.Name); !restarting && (j == nil || j.Type != transaction.Restart) {
+		d.dropFDs()
+	}
 	go d.s.Post(func() { d.s.guard(d.l, d.prune) })
 }
 
@@ -478,6 +486,7 @@ func (d *serviceDriver) properties(set func(name, value string)) {
 	set("ReloadResult", string(m.ReloadResult()))
 	set("NRestarts", strconv.Itoa(m.Restarts()))
 	set("StatusText", m.StatusText())
+	set("NFileDescriptorStore", strconv.Itoa(len(d.kept)))
 	code, status := 0, 0
 	if e, ok := m.MainExit(); ok {
 		code, status = 1, e.Status
