@@ -86,10 +86,7 @@ func (t *tool) fetchUnits() ([]control.Unit, error) {
 
 // mark is the dot before a unit that needs attention.
 func mark(u control.Unit) string {
-	switch {
-	case u.Active == "failed":
-		return "×"
-	case u.Load != "loaded" && u.Load != "":
+	if u.Active == "failed" || u.Load != "loaded" && u.Load != "" {
 		return "●"
 	}
 	return " "

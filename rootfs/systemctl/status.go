@@ -256,7 +256,7 @@ func (t *tool) resources(p map[string]string) {
 	}
 	if n := p["MemoryCurrent"]; number(n) {
 		b, _ := strconv.ParseUint(n, 10, 64)
-		t.field("Memory", bytes(b))
+		t.field("Memory", byteSize(b))
 	}
 	if n := p["CPUUsageNSec"]; number(n) {
 		ns, _ := strconv.ParseInt(n, 10, 64)
@@ -274,7 +274,7 @@ func number(s string) bool {
 	return err == nil
 }
 
-func bytes(n uint64) string {
+func byteSize(n uint64) string {
 	f, unit := float64(n), ""
 	for _, u := range []string{"K", "M", "G", "T"} {
 		if f < 1024 {
