@@ -67,7 +67,7 @@ func run(ctx context.Context, args []string) error {
 	}
 	host, _ := os.Hostname()
 	l := login{root: "/", terminal: name, in: t, out: t.file, host: host, autologin: Autologin(string(text), name),
-		banner: banner.Text(ctx, banner.Sources{}), sleep: time.Sleep, log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
+		banner: banner.Text(ctx, banner.Sources{}), sleep: time.Sleep, log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{ReplaceAttr: withoutTime}))}
 	account, err := l.who()
 	if err != nil {
 		if errors.Is(err, io.EOF) {
@@ -76,6 +76,14 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	return becomeShell(t, name, account)
+}
+
+// withoutTime leaves out what the journal adds itself.
+func withoutTime(groups []string, a slog.Attr) slog.Attr {
+	if len(groups) == 0 && a.Key == slog.TimeKey {
+		return slog.Attr{}
+	}
+	return a
 }
 
 // terminalName finds the terminal among agetty's arguments: the first word
@@ -130,21 +138,21 @@ type login struct {
 
 // who returns the account that logged in, or io.EOF.
 func (l *login) who() (user.Account, error) {
-	fmt.Fprintf(l.out, "\r\n%s", strings.ReplaceAll(l.banner, "\n", "\r\n"))
+	fmt.Fprintf(l.out, "\n%s", l.banner)
 	if issue, err := os.ReadFile(filepath.Join(l.root, "etc/issue")); err == nil {
-		fmt.Fprint(l.out, strings.ReplaceAll(string(issue), "\n", "\r\n"))
+		fmt.Fprint(l.out, string(issue))
 	}
 	if l.autologin {
 		account, err := user.Lookup(l.root, autologinUser)
 		if err == nil {
-			fmt.Fprintf(l.out, "\r\n%s login: %s (automatic login)\r\n\r\n", l.host, autologinUser)
+			fmt.Fprintf(l.out, "\n%s login: %s (automatic login)\n\n", l.host, autologinUser)
 			l.log.Info("automatic login", "user", account.Name, "terminal", l.terminal)
 			return account, nil
 		}
-		fmt.Fprintf(l.out, "Automatic login is not possible: %v\r\n", err)
+		fmt.Fprintf(l.out, "Automatic login is not possible: %v\n", err)
 	}
 	for range attempts {
-		fmt.Fprintf(l.out, "\r\n%s login: ", l.host)
+		fmt.Fprintf(l.out, "\n%s login: ", l.host)
 		name, err := l.in.Line(true, 0)
 		if err != nil {
 			return user.Account{}, err
@@ -154,7 +162,7 @@ func (l *login) who() (user.Account, error) {
 		}
 		fmt.Fprint(l.out, "Password: ")
 		secret, err := l.in.Line(false, promptLimit)
-		fmt.Fprint(l.out, "\r\n")
+		fmt.Fprint(l.out, "\n")
 		if err != nil {
 			return user.Account{}, err
 		}
@@ -164,13 +172,13 @@ func (l *login) who() (user.Account, error) {
 		}
 		l.log.Warn("login failed", "user", fmt.Sprintf("%.32q", name), "terminal", l.terminal)
 		l.sleep(wrongDelay)
-		fmt.Fprint(l.out, "Login incorrect\r\n")
+		fmt.Fprint(l.out, "Login incorrect\n")
 	}
 	return user.Account{}, io.EOF
 }
 
 // check says yes only to a user with a password that was given right. The
-// answer to an unknown user looks the same, and takes as long.
+// answer to an unknown user looks the same.
 func (l *login) check(name, secret string) (user.Account, bool) {
 	account, err := user.Lookup(l.root, name)
 	if err != nil || account.Name != name {

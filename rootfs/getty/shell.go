@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/coracle-os/coracle/rootfs/user"
 	"golang.org/x/sys/unix"
@@ -54,7 +55,7 @@ func becomeShell(t *terminal, name string, account user.Account) error {
 		return fmt.Errorf("log in %q: %w", account.Name, err)
 	}
 	if err := os.Chdir(account.Home); err != nil {
-		fmt.Fprintf(os.Stdout, "No directory %s; logging in with HOME=/\r\n", account.Home)
+		fmt.Fprintf(os.Stdout, "No directory %s; logging in with HOME=/\n", account.Home)
 		account.Home = "/"
 		os.Chdir("/")
 	}
@@ -64,15 +65,16 @@ func becomeShell(t *terminal, name string, account user.Account) error {
 	return fmt.Errorf("log in %q: run shell %q: %w", account.Name, shell, err)
 }
 
-// become takes the user's ids for all threads; there is no way back.
+// become takes the user's ids; there is no way back. Package syscall changes all
+// threads of the process, package unix (for the groups) only this one.
 func become(account user.Account) error {
-	if err := unix.Setgroups(account.Groups); err != nil {
+	if err := syscall.Setgroups(account.Groups); err != nil {
 		return fmt.Errorf("set groups: %w", err)
 	}
-	if err := unix.Setgid(account.GID); err != nil {
+	if err := syscall.Setgid(account.GID); err != nil {
 		return fmt.Errorf("set gid %d: %w", account.GID, err)
 	}
-	if err := unix.Setuid(account.UID); err != nil {
+	if err := syscall.Setuid(account.UID); err != nil {
 		return fmt.Errorf("set uid %d: %w", account.UID, err)
 	}
 	return nil
