@@ -235,8 +235,8 @@ func (f *files) chooseUID(spec Spec) (int, error) {
 	return parseID(strconv.Itoa(spec.UID))
 }
 
-// chooseID returns the id after the highest regular one, or the lowest free
-// one below the lowest system id, as useradd does.
+// chooseID returns the id after the highest regular one or before the lowest
+// system one, as useradd does, and any free one when there is none.
 func chooseID(t *table, system bool) (int, error) {
 	used := map[int]bool{}
 	for _, row := range t.rows {
@@ -248,12 +248,7 @@ func chooseID(t *table, system bool) (int, error) {
 		}
 	}
 	if system {
-		for id := lastSystem; id >= firstSystem; id-- {
-			if !used[id] {
-				return id, nil
-			}
-		}
-		return 0, fmt.Errorf("no free system id between %d and %d", firstSystem, lastSystem)
+		return chooseSystemID(used)
 	}
 	next := firstUser
 	for id := range used {
@@ -272,6 +267,24 @@ func chooseID(t *table, system bool) (int, error) {
 		}
 	}
 	return 0, fmt.Errorf("no free id between %d and %d", firstUser, lastUser)
+}
+
+func chooseSystemID(used map[int]bool) (int, error) {
+	next := lastSystem
+	for id := range used {
+		if id >= firstSystem && id <= next {
+			next = id - 1
+		}
+	}
+	for id := lastSystem; next < firstSystem && id >= firstSystem; id-- {
+		if !used[id] {
+			next = id
+		}
+	}
+	if next < firstSystem {
+		return 0, fmt.Errorf("no free system id between %d and %d", firstSystem, lastSystem)
+	}
+	return next, nil
 }
 
 // setPassword writes the hash with today's date into shadow.
