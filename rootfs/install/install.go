@@ -98,9 +98,18 @@ func (i *Installer) enable(p *Plan, n string, o Options, seen map[string]bool, a
 		return nil
 	}
 	seen[n] = true
-	found, err := i.find(n)
-	if err != nil {
+	found, ok := i.Index.Lookup(n)
+	switch err := name.Check(n); {
+	case err != nil:
 		return err
+	case !ok && !asked:
+		p.Warnings = append(p.Warnings, fmt.Sprintf("Failed to enable auxiliary unit %s, ignoring.", n))
+		return nil
+	case !ok:
+		return fmt.Errorf("Unit file %s does not exist.", n)
+	case found.Masked:
+		p.Warnings = append(p.Warnings, fmt.Sprintf("Unit /%s is masked, ignoring.", found.Path))
+		return nil
 	}
 	if i.Index.Alias(n) != "" && asked {
 		return fmt.Errorf("Refusing to operate on alias name or linked unit file: %s", n)
@@ -134,20 +143,6 @@ func (i *Installer) enablePath(p *Plan, file string, o Options, seen map[string]
 		return nil
 	}
 	return i.links(p, unitName, path.Clean(file), section, o, seen)
-}
-
-func (i *Installer) find(n string) (files.Found, error) {
-	if err := name.Check(n); err != nil {
-		return files.Found{}, err
-	}
-	found, ok := i.Index.Lookup(n)
-	switch {
-	case !ok:
-		return found, fmt.Errorf("Unit file %s does not exist.", n)
-	case found.Masked:
-		return found, fmt.Errorf("Unit file /%s is masked.", found.Path)
-	}
-	return found, nil
 }
 
 // links adds the links of one unit.
@@ -206,6 +201,9 @@ func (i *Installer) wanted(p *Plan, source, file, by, suffix, dir string) error 
 	}
 	if err := name.Check(target); err != nil {
 		return fmt.Errorf("WantedBy= of %s: %w", source, err)
+	}
+	if _, ok := i.Index.Lookup(target); !ok {
+		p.Warnings = append(p.Warnings, fmt.Sprintf("Unit %s is added as a dependency to a non-existent unit %s.", file, target))
 	}
 	return i.link(p, path.Join(dir, target+suffix, source), file, true)
 }

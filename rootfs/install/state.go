@@ -70,6 +70,12 @@ func (i *Installer) State(unitName string) (State, error) {
 // installed is State for a unit with a file of its own.
 func (i *Installer) installed(unitName, file string) State {
 	section := i.Loader.Installed(i.Index, unitName)
+	byDefault := ""
+	if name.IsTemplate(unitName) && section.DefaultInstance != "" {
+		if instance, err := i.expander(unitName).Expand(section.DefaultInstance); err == nil {
+			byDefault = name.WithInstance(unitName, instance)
+		}
+	}
 	indirect := false
 	for _, d := range []struct {
 		dir             string
@@ -78,7 +84,7 @@ func (i *Installer) installed(unitName, file string) State {
 		linked := false
 		for _, at := range i.linksTo(d.dir, unitName) {
 			switch base := path.Base(at); {
-			case path.Dir(at) != d.dir && (base == unitName || name.IsTemplate(unitName)):
+			case path.Dir(at) != d.dir && (base == unitName || base == byDefault):
 				return d.enabled
 			case slices.Contains(section.Alias, base):
 				return d.enabled

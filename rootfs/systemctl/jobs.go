@@ -52,6 +52,14 @@ func (t *tool) jobs(v control.Verb, word string, args []string) error {
 	return nil
 }
 
+func (t *tool) isolate() error {
+	var names []string
+	for _, a := range t.args {
+		names = append(names, name.Mangle(a, "target"))
+	}
+	return t.jobs(control.Isolate, "start", names)
+}
+
 // jobRefused says why there is no job for a unit.
 func (t *tool) jobRefused(word string, res control.Result) {
 	fmt.Fprintf(t.Err, "Failed to %s %s: %s\n", word, res.Unit, res.Error.Text)

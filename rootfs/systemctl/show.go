@@ -12,7 +12,7 @@ import (
 
 // show prints the properties of units, or of PID 1.
 func (t *tool) show() error {
-	names, err := t.units(t.args)
+	names, err := t.shown(t.args)
 	if err != nil {
 		return err
 	}
@@ -104,7 +104,7 @@ func (t *tool) isFailed() error {
 }
 
 func (t *tool) check(code int, good ...string) error {
-	names, err := t.units(t.args)
+	names, err := t.shown(t.args)
 	if err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ func (t *tool) status() error {
 	if len(t.args) == 0 {
 		return t.machineStatus()
 	}
-	names, err := t.units(t.args)
+	names, err := t.shown(t.args)
 	if err != nil {
 		return err
 	}
@@ -210,9 +210,9 @@ func (t *tool) processes(p map[string]string) {
 		t.field("Main PID", fmt.Sprintf("%s (%s)", pid, t.comm(pid)))
 	} else if pid := p["ExecMainPID"]; pid != "" && pid != "0" || p["ExecMainCode"] != "" && p["ExecMainCode"] != "0" {
 		if pid == "0" {
-			pid = "?"
+			pid = ""
 		}
-		t.field("Main PID", fmt.Sprintf("%s (%s)", pid, exitText(p["ExecMainCode"], p["ExecMainStatus"])))
+		t.field("Main PID", strings.TrimSpace(fmt.Sprintf("%s (%s)", pid, exitText(p["ExecMainCode"], p["ExecMainStatus"]))))
 	}
 	if pid := p["ControlPID"]; pid != "" && pid != "0" {
 		t.field("Cntrl PID", fmt.Sprintf("%s (%s)", pid, t.comm(pid)))
@@ -263,6 +263,8 @@ func (t *tool) resources(p map[string]string) {
 		d := time.Duration(ns)
 		if d >= time.Second {
 			t.field("CPU", fmt.Sprintf("%.3fs", d.Seconds()))
+		} else if d < time.Millisecond {
+			t.field("CPU", fmt.Sprintf("%dus", d.Microseconds()))
 		} else {
 			t.field("CPU", fmt.Sprintf("%dms", d.Milliseconds()))
 		}
@@ -293,8 +295,13 @@ func (t *tool) cgroup(group string) {
 	if group == "" {
 		return
 	}
+	dir := filepath.Join(t.Root, "sys/fs/cgroup", group)
+	events, err := os.ReadFile(filepath.Join(dir, "cgroup.events"))
+	if err == nil && strings.Contains(string(events), "populated 0") {
+		return
+	}
 	t.field("CGroup", group)
-	t.cgroupTree(filepath.Join(t.Root, "sys/fs/cgroup", group), strings.Repeat(" ", 13))
+	t.cgroupTree(dir, strings.Repeat(" ", 13))
 }
 
 func (t *tool) cgroupTree(dir, indent string) {
@@ -343,7 +350,7 @@ func (t *tool) journal(u control.Unit) {
 	if t.o.lines <= 0 || t.Journal == nil {
 		return
 	}
-	lines, err := t.Journal(u.Name, u.Properties["InvocationID"], t.o.lines)
+	lines, err := t.Journal(u.Name, t.o.lines)
 	if err != nil {
 		fmt.Fprintf(t.Err, "\nThe journal cannot be read: %s\n", err)
 		return

@@ -52,8 +52,8 @@ type Machine struct {
 	Client interface {
 		Do(ctx context.Context, req control.Request, each func(control.Response) error) error
 	}
-	// Journal returns the last n lines of a unit.
-	Journal func(unit, invocation string, n int) ([]string, error)
+	// Journal returns the last n lines of a unit in this boot.
+	Journal func(unit string, n int) ([]string, error)
 	// Monotonic is the time since the kernel started.
 	Monotonic func() time.Duration
 	// Force ends the machine without PID 1: "poweroff", "reboot" or "halt".
@@ -70,8 +70,10 @@ func Local(root string) Machine {
 	return Machine{
 		Root:   root,
 		Client: control.Client{Path: filepath.Join(root, control.SocketPath)},
-		Journal: func(unit, invocation string, n int) ([]string, error) {
-			return query.UnitLines(root, unit, invocation, n, format.Options{})
+		Journal: func(unit string, n int) ([]string, error) {
+			// Not only of this invocation: why the one before it ended is
+			// often what is looked for.
+			return query.UnitLines(root, unit, "", n, format.Options{})
 		},
 		Monotonic: func() time.Duration {
 			var ts unix.Timespec
@@ -170,7 +172,7 @@ func verbs() map[string]verb {
 		"reload-or-restart":     jobs(control.ReloadOrRestart, "reload-or-restart"),
 		"force-reload":          jobs(control.ReloadOrRestart, "reload-or-restart"),
 		"try-reload-or-restart": jobs(control.TryReloadRestart, "try-reload-or-restart"),
-		"isolate":               jobs(control.Isolate, "start"),
+		"isolate":               {run: (*tool).isolate, min: 1, help: "start a target and stop all else"},
 		"kill":                  {run: (*tool).kill, min: 1, help: "send a signal to units' processes"},
 		"reset-failed":          {run: (*tool).resetFailed, help: "forget failures and start limits"},
 		"cancel":                {run: (*tool).cancel, help: "cancel jobs"},
@@ -334,6 +336,18 @@ func (t *tool) units(args []string) ([]string, error) {
 		}
 	}
 	return list, nil
+}
+
+// shown returns the full names of arguments of verbs that ask for properties;
+// a template has none.
+func (t *tool) shown(args []string) ([]string, error) {
+	names, err := t.units(args)
+	for _, n := range names {
+		if name.IsTemplate(n) {
+			return nil, fmt.Errorf("Failed to get properties: Unit name %s is neither a valid invocation ID nor unit name.", n)
+		}
+	}
+	return names, err
 }
 
 // collect sends a request and returns all responses as one; warnings are

@@ -83,7 +83,7 @@ func machine(t *testing.T) (Machine, *fake) {
 	f.results["noreload.service"] = f.results["noreload"]
 	root := t.TempDir()
 	return Machine{Root: root, Client: f, Monotonic: func() time.Duration { return 95 * time.Second },
-		Journal: func(unit, _ string, n int) ([]string, error) {
+		Journal: func(unit string, n int) ([]string, error) {
 			return []string{"Nov 21 01:00:10 box a[42]: hello"}, nil
 		},
 		Force: func(string, bool) error { return errors.New("forced") }}, f

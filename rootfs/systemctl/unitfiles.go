@@ -12,7 +12,6 @@ import (
 
 	"github.com/coracle-os/coracle/rootfs/control"
 	"github.com/coracle-os/coracle/rootfs/install"
-	"github.com/coracle-os/coracle/rootfs/unit"
 	"github.com/coracle-os/coracle/rootfs/unit/load"
 	"github.com/coracle-os/coracle/rootfs/unit/name"
 	"github.com/coracle-os/coracle/rootfs/unit/specifier"
@@ -40,8 +39,8 @@ func fileNames(args []string) []string {
 
 const noInstallText = `The unit files have no installation config (WantedBy=, RequiredBy=, Also=,
 Alias= settings in the [Install] section, and DefaultInstance= for template
-units). This means they are not meant to be enabled or disabled using systemctl.
-
+units). This means they are not meant to be %s using systemctl.
+ 
 Possible reasons for having this kind of units are:
 • A unit may be statically enabled by being symlinked from another unit's
   .wants/ or .requires/ directory.
@@ -72,8 +71,13 @@ func (t *tool) change(word string, makePlan func(*install.Installer, []string, i
 	for _, c := range p.Changes {
 		t.say(t.Err, "%s", c)
 	}
-	if len(p.NoInstall) == len(names) && len(p.Changes) == 0 && (word == "enable" || word == "disable") {
-		t.say(t.Err, "%s", noInstallText)
+	if len(p.NoInstall) == len(names) && len(p.Changes) == 0 {
+		switch word {
+		case "enable":
+			t.say(t.Err, noInstallText, "enabled")
+		case "disable":
+			t.say(t.Err, noInstallText, "enabled or disabled")
+		}
 	}
 	return t.reloadAfter()
 }
@@ -257,7 +261,7 @@ func (t *tool) catFile(p string) error {
 }
 
 func (t *tool) filesOf(n string) (fragment string, dropIns []string) {
-	if t.o.root == "" {
+	if t.o.root == "" && !name.IsTemplate(n) {
 		r, err := t.collect(control.Request{Verb: control.Show, Units: []string{n}})
 		if err == nil && len(r.Units) == 1 {
 			p := r.Units[0].Properties
@@ -268,11 +272,14 @@ func (t *tool) filesOf(n string) (fragment string, dropIns []string) {
 	if err != nil {
 		return "", nil
 	}
-	u := i.Loader.Load(i.Index, n)
-	if u.LoadState == unit.NotFound {
+	found, ok := i.Index.Lookup(n)
+	if !ok {
 		return "", nil
 	}
-	return u.FragmentPath, u.DropIns
+	for _, p := range i.Index.DropIns(append([]string{found.Name}, found.Aliases...)...) {
+		dropIns = append(dropIns, "/"+p)
+	}
+	return "/" + found.Path, dropIns
 }
 
 const defaultTarget = "default.target"

@@ -6,6 +6,7 @@ import (
 	"sort"
 
 	"github.com/coracle-os/coracle/rootfs/unit"
+	"github.com/coracle-os/coracle/rootfs/unit/settings"
 )
 
 // Kind tells errors apart.
@@ -192,7 +193,7 @@ func applicable(u *unit.Unit, t Type) bool {
 	case t == Start || t == Restart || t == ReloadOrStart:
 		return u.Kind != unit.KindScope
 	case t == Stop:
-		return u.Kind != unit.KindDevice && u.Name != "-.slice"
+		return u.Kind != unit.KindDevice && !settings.Perpetual(u.Name)
 	}
 	return true
 }

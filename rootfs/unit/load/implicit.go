@@ -70,7 +70,7 @@ func addDefaults(u *unit.Unit) {
 	default:
 		return
 	}
-	if u.Name != end && u.Name != "-.slice" {
+	if u.Name != end {
 		d.Add(unit.Conflicts, end)
 		d.Add(unit.Before, end)
 	}

@@ -81,9 +81,7 @@ func (l *Loader) Load(index *files.Index, unitName string) *unit.Unit {
 
 func fail(u *unit.Unit, state unit.LoadState, why string) *unit.Unit {
 	u.LoadState, u.LoadError = state, why
-	if u.Description == "" {
-		u.Description = u.Name
-	}
+	settings.Finish(u)
 	return u
 }
 

@@ -43,7 +43,15 @@ func New(unitName string) *unit.Unit {
 		u.Path = &unit.Path{DirectoryMode: 0o755}
 	}
 	u.Slice = defaultSlice(u)
+	if Perpetual(unitName) {
+		u.DefaultDependencies, u.IgnoreOnIsolate = false, true
+	}
 	return u
+}
+
+// Perpetual tells of the units that are always active and cannot be stopped.
+func Perpetual(unitName string) bool {
+	return unitName == "-.slice" || unitName == "system.slice" || unitName == "init.scope"
 }
 
 // defaultSlice returns where a unit's cgroup is unless Slice= says otherwise.
