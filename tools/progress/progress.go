@@ -125,7 +125,7 @@ func (p *Printer) draw() {
 	}
 	var parts []string
 	for _, w := range p.running {
-		parts = append(parts, fmt.Sprintf("%s %s", w.name, Duration(p.Now().Sub(w.start).Truncate(time.Second))))
+		parts = append(parts, fmt.Sprintf("%s %s", w.name, whole(p.Now().Sub(w.start))))
 	}
 	width := p.Width
 	if width == 0 {
@@ -137,6 +137,14 @@ func (p *Printer) draw() {
 	}
 	fmt.Fprint(p.Out, text)
 	p.moving = true
+}
+
+// whole is Duration without fractions, for a line that changes every second.
+func whole(d time.Duration) string {
+	if d < time.Minute {
+		return fmt.Sprintf("%d s", int(d.Seconds()))
+	}
+	return Duration(d.Truncate(time.Second))
 }
 
 // Duration writes a time as people say it: 0.3 s, 12 s, 2 min 5 s.
