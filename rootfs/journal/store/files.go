@@ -18,7 +18,8 @@ import (
 const (
 	suffix = ".cjournal"
 
-	// MinUse is what the journal may always take, however full the disk is.
+	// MinUse is what the journal may always take, however full the disk is,
+	// unless its file system or the configured bound is smaller.
 	MinUse = 4 << 20
 
 	maxUse        = 4 << 30
@@ -128,8 +129,12 @@ func bound(size, free, used, configured int64, persistent bool) int64 {
 		}
 		total = min(size/100*usePercent, most)
 	}
+	floor := min(MinUse, max(total, 1<<20))
+	if configured > 0 {
+		floor = min(MinUse, configured)
+	}
 	keep := size / 100 * keepFreeShare
-	return max(min(total, used+free-keep), min(MinUse, max(configured, minSegment*2)))
+	return max(min(total, used+free-keep), floor)
 }
 
 // Usage returns the bytes that the segments of the directories take.
