@@ -93,10 +93,10 @@ func sources(t *testing.T) string {
 	return dir
 }
 
-// copySources copies what the small recipe is built from to another folder.
-func copySources(t *testing.T) string {
+// copySources copies what the small recipe is built from to a folder of its own.
+func copySources(t *testing.T, from string) string {
 	t.Helper()
-	from, to := sources(t), filepath.Join(t.TempDir(), "elsewhere", "with another name")
+	to := filepath.Join(t.TempDir(), "elsewhere", "with another name")
 	for _, dir := range []string{"image", "initrd", "rootfs/program", "tools/setup"} {
 		if err := os.CopyFS(filepath.Join(to, dir), os.DirFS(filepath.Join(from, dir))); err != nil {
 			t.Fatal(err)
@@ -117,13 +117,13 @@ func copySources(t *testing.T) string {
 // TestTwoBuildsGiveTheSameBytes builds twice: from sources in different folders,
 // into different folders, a day apart.
 func TestTwoBuildsGiveTheSameBytes(t *testing.T) {
-	here, source := t.TempDir(), copySources(t)
+	here, source := t.TempDir(), copySources(t, sources(t))
 	first, err := Run(t.Context(), options(t, smallRecipe, source, here, 0))
 	if err != nil {
 		t.Fatal(err)
 	}
 	elsewhere := filepath.Join(t.TempDir(), "a", "deeper", "folder")
-	second, err := Run(t.Context(), options(t, smallRecipe, copySources(t), elsewhere, 25*time.Hour))
+	second, err := Run(t.Context(), options(t, smallRecipe, copySources(t, source), elsewhere, 25*time.Hour))
 	if err != nil {
 		t.Fatal(err)
 	}
