@@ -7,13 +7,15 @@ import (
 	"github.com/coracle-os/coracle/rootfs/unit"
 	"github.com/coracle-os/coracle/rootfs/unit/files"
 	"github.com/coracle-os/coracle/rootfs/unit/graph"
+	"github.com/coracle-os/coracle/rootfs/unit/specifier"
 )
 
 // Set holds the units that a manager has loaded. A unit is read once, with
 // everything that it names; only Reload reads it again. A Set is used by one
 // goroutine.
 type Set struct {
-	loader  *Loader
+	source  *Loader
+	loader  *Loader // source, with Host as it was at the last rescan
 	index   *files.Index
 	units   map[string]*unit.Unit // by canonical name
 	byName  map[string]string     // any name -> canonical name
@@ -23,7 +25,7 @@ type Set struct {
 
 // NewSet makes an empty Set.
 func NewSet(l *Loader) (*Set, error) {
-	s := &Set{loader: l, units: map[string]*unit.Unit{}, byName: map[string]string{}, virtual: map[string]*unit.Unit{}}
+	s := &Set{source: l, units: map[string]*unit.Unit{}, byName: map[string]string{}, virtual: map[string]*unit.Unit{}}
 	return s, s.rescan()
 }
 
@@ -34,6 +36,8 @@ func (s *Set) Files() *files.Index { return s.index }
 // tell if that is needed: they are too coarse for scripts that write a unit and
 // start it.
 func (s *Set) rescan() error {
+	host := s.source.Host()
+	s.loader = &Loader{FS: s.source.FS, LoadPath: s.source.LoadPath, Host: func() specifier.Host { return host }}
 	index, err := s.loader.Scan()
 	if err == nil {
 		s.index = index
@@ -144,7 +148,7 @@ func (s *Set) Graph() *graph.Graph {
 
 // Reload returns a new Set with the same units, read again. s is not changed.
 func (s *Set) Reload() (*Set, error) {
-	n, err := NewSet(s.loader)
+	n, err := NewSet(s.source)
 	if err != nil {
 		return nil, err
 	}
