@@ -108,16 +108,14 @@ func (i *Installer) enable(p *Plan, n string, o Options, seen map[string]bool, a
 	case !ok:
 		return fmt.Errorf("Unit file %s does not exist.", n)
 	case found.Masked:
-		p.Warnings = append(p.Warnings, fmt.Sprintf("Unit /%s is masked, ignoring.", found.Path))
-		return nil
+		return fmt.Errorf("Unit file /%s is masked.", found.Path)
 	}
 	if i.Index.Alias(n) != "" && asked {
 		return fmt.Errorf("Refusing to operate on alias name or linked unit file: %s", n)
 	}
 	section := i.Loader.Installed(i.Index, n)
-	if section.Empty() {
+	if !hasRules(section) {
 		p.NoInstall = append(p.NoInstall, n)
-		return nil
 	}
 	return i.links(p, n, "/"+found.Path, section, o, seen)
 }
@@ -255,8 +253,12 @@ func (i *Installer) Disable(names []string, o Options) (Plan, error) {
 			continue
 		}
 		seen[n] = true
-		if _, ok := i.Index.Lookup(n); !ok {
+		switch found, ok := i.Index.Lookup(n); {
+		case !ok:
 			return Plan{}, fmt.Errorf("Unit file %s does not exist.", n)
+		case found.Masked:
+			p.Warnings = append(p.Warnings, fmt.Sprintf("Unit /%s is masked, ignoring.", found.Path))
+			continue
 		}
 		section := i.Loader.Installed(i.Index, n)
 		for _, also := range section.Also {

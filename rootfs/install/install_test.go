@@ -198,7 +198,7 @@ func TestRefusals(t *testing.T) {
 	write(t, root, "usr/lib/systemd/system/l.service", "-> a.service")
 	write(t, root, "etc/systemd/system/m.service", "-> /dev/null")
 	write(t, root, "etc/systemd/system/f.service", "[Service]\n")
-	for _, names := range [][]string{{"nope.service"}, {"l.service"}, {"a.service"}, {"bad"}, {"/opt/none.service"}} {
+	for _, names := range [][]string{{"nope.service"}, {"l.service"}, {"m.service"}, {"a.service"}, {"bad"}, {"/opt/none.service"}} {
 		if p, err := open(t, root).Enable(names, Options{}); err == nil {
 			t.Errorf("enable %v: %v, want an error", names, p)
 		}
