@@ -94,11 +94,13 @@ func parse(args []string) (*options, error) {
 var (
 	linesValue = regexp.MustCompile(`^([0-9]+|all)$`)
 	bootValue  = regexp.MustCompile(`^([-+]?[0-9]{1,6}|[0-9a-fA-F]{32}([-+][0-9]+)?|all)$`)
-	cluster    = regexp.MustCompile(`^-[a-zA-Z]*[nb]$`)
+	cluster    = regexp.MustCompile(`^-[frekqalx]*[nb]$`)
+	attached   = regexp.MustCompile(`^(-[frekqalx]*([nb]))([-+0-9a-fA-F].*)$`)
 )
 
-// joinOptional joins "-n 5" and "-b -1" to one word: their values are optional,
-// and like systemd we take the next word when it can only be the value.
+// joinOptional makes "-n=5" of "-n 5" and "-n5", and "-b=-1" of "-b -1": their
+// values are optional, and like systemd we take the next word when it can only be
+// the value.
 func joinOptional(args []string) []string {
 	var out []string
 	for i := 0; i < len(args); i++ {
@@ -106,7 +108,11 @@ func joinOptional(args []string) []string {
 		if arg == "--" {
 			return append(out, args[i:]...)
 		}
-		if i+1 < len(args) {
+		if m := attached.FindStringSubmatch(arg); m != nil {
+			if m[2] == "n" && linesValue.MatchString(m[3]) || m[2] == "b" && bootValue.MatchString(m[3]) {
+				arg = m[1] + "=" + m[3]
+			}
+		} else if i+1 < len(args) {
 			next := args[i+1]
 			lines := arg == "--lines" || cluster.MatchString(arg) && arg[len(arg)-1] == 'n'
 			boot := arg == "--boot" || cluster.MatchString(arg) && arg[len(arg)-1] == 'b'

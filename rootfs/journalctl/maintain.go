@@ -13,8 +13,8 @@ import (
 
 	"github.com/coracle-os/coracle/rootfs/journal/query"
 	"github.com/coracle-os/coracle/rootfs/journal/store"
-	"github.com/coracle-os/coracle/rootfs/unit/timespan"
 	"github.com/coracle-os/coracle/rootfs/program"
+	"github.com/coracle-os/coracle/rootfs/unit/timespan"
 )
 
 // maintain does what is not printing records. done says that it did.
@@ -25,7 +25,7 @@ func maintain(o *options, dirs []string, stdio program.Stdio) (done bool, err er
 		if err != nil {
 			return true, err
 		}
-		_, err = fmt.Fprintf(stdio.Out, "Archived and active journals take up %s in the file system.\n", bytes(used))
+		_, err = fmt.Fprintf(stdio.Out, "Archived and active journals take up %s in the file system.\n", byteSize(used))
 		return true, err
 	case o.flush:
 		return true, signalDaemon(syscall.SIGUSR1)
@@ -87,7 +87,7 @@ func vacuum(o *options, dirs []string, stdio program.Stdio) error {
 		for _, path := range deleted {
 			fmt.Fprintf(stdio.Err, "Deleted archived journal %s.\n", path)
 		}
-		fmt.Fprintf(stdio.Err, "Vacuuming done, freed %s of archived journals from %s.\n", bytes(before-after), dir)
+		fmt.Fprintf(stdio.Err, "Vacuuming done, freed %s of archived journals from %s.\n", byteSize(before-after), dir)
 	}
 	return nil
 }
@@ -161,8 +161,8 @@ func listFields(j *query.Journal, o *options, out io.Writer) error {
 	return nil
 }
 
-// bytes prints a size as systemd does: 8.0M.
-func bytes(n int64) string {
+// byteSize prints a size as systemd does: 8.0M.
+func byteSize(n int64) string {
 	const unit = 1024
 	if n < unit {
 		return fmt.Sprintf("%dB", n)
