@@ -71,7 +71,7 @@ func parseLine(line string) (Item, error) {
 	if err != nil {
 		return Item{}, err
 	}
-	if len(words) < 2 {
+	if len(words) < 2 || words[0] == "" {
 		return Item{}, errors.New("expected at least a type and a path")
 	}
 	item := Item{Argument: argument}

@@ -2,6 +2,7 @@ package query
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -44,15 +45,16 @@ func (j *Journal) Follow(ctx context.Context, filter *Filter, after uint64) iter
 		}
 		defer watch.close()
 		f := follower{journal: j, filter: filter, last: after, offsets: map[journal.ID]int64{}}
-		for ctx.Err() == nil {
-			if err := j.refresh(); err != nil && !errors.Is(err, os.ErrNotExist) {
-				yield(journal.Record{}, err)
-				return
+		for fresh := true; ctx.Err() == nil; fresh = watch.wait(ctx) {
+			if fresh {
+				if err := j.refresh(); err != nil {
+					yield(journal.Record{}, err)
+					return
+				}
 			}
 			if !f.read(yield) {
 				return
 			}
-			watch.wait(ctx)
 		}
 	}
 }
@@ -146,25 +148,40 @@ func (w *watch) add() {
 	}
 }
 
-// wait returns on a change, after the rescan time, or when ctx ends.
-func (w *watch) wait(ctx context.Context) {
+// wait returns on a change, after the rescan time, or when ctx ends. fresh says
+// that there may be new segments.
+func (w *watch) wait(ctx context.Context) (fresh bool) {
 	w.add()
 	fd := int32(w.file.Fd())
 	for deadline := time.Now().Add(rescan); ctx.Err() == nil; {
 		left := min(time.Until(deadline), 200*time.Millisecond)
 		if left <= 0 {
-			return
+			return true
 		}
 		n, err := unix.Poll([]unix.PollFd{{Fd: fd, Events: unix.POLLIN}}, int(left.Milliseconds())+1)
 		if err != nil && !errors.Is(err, unix.EINTR) {
-			return
+			return true
 		}
 		if n > 0 {
-			var events [4096]byte
-			unix.Read(int(fd), events[:]) // only the fact matters
-			return
+			return w.drain()
 		}
 	}
+	return false
+}
+
+// drain takes the events that wait and reports whether a file is new.
+func (w *watch) drain() (fresh bool) {
+	var events [4096]byte
+	n, err := unix.Read(int(w.file.Fd()), events[:])
+	if err != nil {
+		return true
+	}
+	for at := 0; at+unix.SizeofInotifyEvent <= n; {
+		mask := binary.NativeEndian.Uint32(events[at+4:])
+		at += unix.SizeofInotifyEvent + int(binary.NativeEndian.Uint32(events[at+12:]))
+		fresh = fresh || mask&^unix.IN_MODIFY != 0
+	}
+	return fresh
 }
 
 func (w *watch) close() { w.file.Close() }
