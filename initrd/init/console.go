@@ -20,7 +20,6 @@ type console struct {
 	kmsg  *os.File // nil when there is none yet
 	out   *os.File // /dev/console
 	debug bool     // "coracle.debug" was given
-	quiet bool     // nothing but warnings is wanted
 }
 
 // openConsole works before /dev is mounted: the kernel's built-in archive has

@@ -134,6 +134,8 @@ func loadModules(_ context.Context, b *boot) error {
 	if b.loader, err = modules.New("/"); err != nil {
 		return err
 	}
+	b.loader.Async = true
+	b.loadForProcessor()
 	var wait sync.WaitGroup
 	problems := make([]error, len(sysModules))
 	for i, name := range sysModules {
@@ -146,6 +148,17 @@ func loadModules(_ context.Context, b *boot) error {
 	_, err = b.loader.LoadForAll("/sys")
 	b.driverProblem(err)
 	return nil
+}
+
+// loadForProcessor loads what the processor has instructions for: SHA-256, if
+// the initrd carries its module, before dm-verity chooses how to compute it.
+func (b *boot) loadForProcessor() {
+	alias, err := os.ReadFile("/sys/devices/system/cpu/modalias")
+	if err != nil {
+		return
+	}
+	_, err = b.loader.LoadFor(strings.TrimSpace(string(alias)))
+	b.driverProblem(err)
 }
 
 // driverProblem tells of a driver that did not load: not the end, since it may

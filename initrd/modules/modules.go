@@ -25,8 +25,14 @@ import (
 // Loader loads modules of one directory. It may be used from several
 // goroutines at once.
 type Loader struct {
+	// Async has drivers that are found by alias look for their devices while
+	// the boot goes on: LoadFor returns before they have found any, and the
+	// devices announce themselves by uevents. A SATA controller alone takes
+	// half a second to see that nothing is plugged in.
+	Async bool
+
 	aliases Aliases
-	probe   func(module string) error
+	probe   func(module, parameters string) error
 
 	mu    sync.Mutex
 	tried map[string]bool // by module name, those found by alias
@@ -50,7 +56,7 @@ func New(root string) (*Loader, error) {
 		return nil, fmt.Errorf("find the modules of kernel %s in %s: %w: kernel and initrd must come from the same build", release, directory, err)
 	}
 	loader := &Loader{
-		probe: func(module string) error { return prober.Probe(module, "") },
+		probe: prober.Probe,
 		tried: map[string]bool{},
 	}
 	file, err := os.Open(filepath.Join(directory, "modules.alias"))
@@ -69,8 +75,10 @@ func New(root string) (*Loader, error) {
 
 // Load loads a module and what it depends on. A module that is loaded or built
 // in is no error.
-func (l *Loader) Load(module string) error {
-	if err := l.probe(module); err != nil {
+func (l *Loader) Load(module string) error { return l.load(module, "") }
+
+func (l *Loader) load(module, parameters string) error {
+	if err := l.probe(module, parameters); err != nil {
 		return fmt.Errorf("load kernel module %q: %w", module, err)
 	}
 	return nil
@@ -80,6 +88,10 @@ func (l *Loader) Load(module string) error {
 // the life of the loader. It returns the names of those that it loaded now;
 // the error joins what went wrong.
 func (l *Loader) LoadFor(modalias string) (loaded []string, err error) {
+	parameters := ""
+	if l.Async {
+		parameters = "async_probe" // the kernel's own, for every module
+	}
 	var problems []error
 	for _, module := range l.aliases.Match(modalias) {
 		l.mu.Lock()
@@ -89,7 +101,7 @@ func (l *Loader) LoadFor(modalias string) (loaded []string, err error) {
 		if known {
 			continue
 		}
-		if err := l.Load(module); err != nil {
+		if err := l.load(module, parameters); err != nil {
 			// A driver that finds out that it is not for this device after all.
 			if !errors.Is(err, unix.ENODEV) {
 				problems = append(problems, err)

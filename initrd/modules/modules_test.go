@@ -67,8 +67,8 @@ func TestLoadFor(t *testing.T) {
 	}
 	bad := errors.New("bad module")
 	var calls []string
-	loader := &Loader{aliases: aliases, tried: map[string]bool{}, probe: func(module string) error {
-		calls = append(calls, module)
+	loader := &Loader{aliases: aliases, tried: map[string]bool{}, Async: true, probe: func(module, parameters string) error {
+		calls = append(calls, module+" "+parameters)
 		switch module {
 		case "virtio_scsi":
 			return bad
@@ -106,7 +106,11 @@ func TestLoadFor(t *testing.T) {
 	if loaded, err := loader.LoadFor("scsi:t-0x00"); err != nil || loaded != nil {
 		t.Errorf("driver without a device: got %v, %v; want nothing", loaded, err)
 	}
-	if diff := cmp.Diff(append(want, "virtio_scsi", "sd_mod"), calls); diff != "" {
+	if err := loader.Load("erofs"); err != nil {
+		t.Fatal(err)
+	}
+	wantCalls := []string{"virtio_pci async_probe", "other async_probe", "virtio_blk async_probe", "virtio_scsi async_probe", "sd_mod async_probe", "erofs "}
+	if diff := cmp.Diff(wantCalls, calls); diff != "" {
 		t.Errorf("calls, each once (-want +got):\n%s", diff)
 	}
 }
