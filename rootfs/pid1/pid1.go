@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -64,6 +65,13 @@ func tune() {
 	unix.Umask(0o022)
 	// Services inherit it, as systemd's do.
 	signal.Ignore(unix.SIGPIPE)
+	// What the program before this one left open is not for services.
+	fds, _ := os.ReadDir("/proc/self/fd")
+	for _, d := range fds {
+		if fd, err := strconv.Atoi(d.Name()); err == nil && fd > 2 {
+			unix.CloseOnExec(fd)
+		}
+	}
 	_ = syscall.Setrlimit(unix.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 65536, Max: 524288})
 }
 
