@@ -1,9 +1,7 @@
 package early
 
 import (
-	"crypto/rand"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -79,7 +77,7 @@ func Seed(root, random string) error {
 func SaveSeed(root string) error {
 	path := filepath.Join(root, seedFile)
 	seed := make([]byte, 512)
-	if _, err := io.ReadFull(rand.Reader, seed); err != nil {
+	if err := random(seed, 0); err != nil {
 		return fmt.Errorf("save the random seed: %w", err)
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {

@@ -1,12 +1,12 @@
 package early
 
 import (
-	"crypto/rand"
 	"encoding/hex"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -70,10 +70,27 @@ func randomID() string {
 func ID() [16]byte {
 	var b [16]byte
 	const insecure = 4 // GRND_INSECURE, Linux 5.6
-	if n, err := unix.Getrandom(b[:], insecure); err != nil || n != len(b) {
-		_, _ = rand.Read(b[:]) // it never fails
+	if random(b[:], insecure) != nil {
+		_ = random(b[:], 0)
 	}
 	return b
+}
+
+// random fills b from getrandom(2). It is a plain system call: crypto/rand
+// and x/sys go through the vDSO in a way that stops all goroutines at the next
+// garbage collection while the kernel gathers randomness.
+func random(b []byte, flags uintptr) error {
+	for len(b) > 0 {
+		n, _, errno := unix.Syscall(unix.SYS_GETRANDOM, uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), flags)
+		if errno == unix.EINTR {
+			continue
+		}
+		if errno != 0 {
+			return errno
+		}
+		b = b[n:]
+	}
+	return nil
 }
 
 // replace writes a file so that it has its old or its new content whatever
