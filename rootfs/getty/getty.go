@@ -37,6 +37,9 @@ const (
 	wrongDelay = 3 * time.Second
 	// promptLimit is how long the password prompt waits.
 	promptLimit = 60 * time.Second
+	// bannerLooks times, bannerEvery apart, the prompt looks for a change.
+	bannerLooks = 30
+	bannerEvery = 2 * time.Second
 	// attempts is how often a password may be wrong before the terminal is
 	// set up anew.
 	attempts = 5
@@ -67,7 +70,7 @@ func run(ctx context.Context, args []string) error {
 	}
 	host, _ := os.Hostname()
 	l := login{root: "/", terminal: name, in: t, out: t.file, host: host, autologin: Autologin(string(text), name),
-		banner: banner.Text(ctx, banner.Sources{}), sleep: time.Sleep, log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{ReplaceAttr: withoutTime}))}
+		banner: func() string { return banner.Text(ctx, banner.Sources{}) }, sleep: time.Sleep, log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{ReplaceAttr: withoutTime}))}
 	account, err := l.who()
 	if err != nil {
 		if errors.Is(err, io.EOF) {
@@ -118,9 +121,11 @@ func Autologin(kernelArgs, terminal string) bool {
 
 // lineReader is the input side of a terminal.
 type lineReader interface {
-	// Line returns a line without its end. With echo off nothing is shown.
-	// limit 0 means to wait for ever.
-	Line(echo bool, limit time.Duration) (string, error)
+	// Line prints the prompt and returns a line without its end. With echo
+	// off nothing of it is shown, and what was typed before the prompt is dropped.
+	// limit 0 means to wait for ever; after it the error is
+	// os.ErrDeadlineExceeded. io.EOF means a hang-up or ^D.
+	Line(prompt string, echo bool, limit time.Duration) (string, error)
 }
 
 // login asks who is there.
@@ -130,7 +135,7 @@ type login struct {
 	in        lineReader
 	out       io.Writer
 	host      string
-	banner    string
+	banner    func() string
 	autologin bool
 	sleep     func(time.Duration)
 	log       *slog.Logger
@@ -138,7 +143,8 @@ type login struct {
 
 // who returns the account that logged in, or io.EOF.
 func (l *login) who() (user.Account, error) {
-	fmt.Fprintf(l.out, "\n%s", l.banner)
+	shown := l.banner()
+	fmt.Fprintf(l.out, "\n%s", shown)
 	if issue, err := os.ReadFile(filepath.Join(l.root, "etc/issue")); err == nil {
 		fmt.Fprint(l.out, string(issue))
 	}
@@ -152,17 +158,19 @@ func (l *login) who() (user.Account, error) {
 		fmt.Fprintf(l.out, "Automatic login is not possible: %v\n", err)
 	}
 	for range attempts {
-		fmt.Fprintf(l.out, "\n%s login: ", l.host)
-		name, err := l.in.Line(true, 0)
+		name, err := l.name(&shown)
 		if err != nil {
 			return user.Account{}, err
 		}
 		if name = strings.TrimSpace(name); name == "" {
 			continue
 		}
-		fmt.Fprint(l.out, "Password: ")
-		secret, err := l.in.Line(false, promptLimit)
+		secret, err := l.in.Line("Password: ", false, promptLimit)
 		fmt.Fprint(l.out, "\n")
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			fmt.Fprintf(l.out, "Login timed out after %v\n", promptLimit)
+			return user.Account{}, io.EOF
+		}
 		if err != nil {
 			return user.Account{}, err
 		}
@@ -175,6 +183,26 @@ func (l *login) who() (user.Account, error) {
 		fmt.Fprint(l.out, "Login incorrect\n")
 	}
 	return user.Account{}, io.EOF
+}
+
+// name reads who wants to log in. A machine that just booted gets its addresses
+// while the prompt waits, so for a while the banner is shown again when it
+// changes, as agetty does.
+func (l *login) name(shown *string) (string, error) {
+	prompt := fmt.Sprintf("\n%s login: ", l.host)
+	for range bannerLooks {
+		line, err := l.in.Line(prompt, true, bannerEvery)
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return line, err
+		}
+		if now := l.banner(); now != *shown {
+			*shown = now
+			prompt = fmt.Sprintf("\n\n%s\n%s login: ", now, l.host)
+		} else {
+			prompt = ""
+		}
+	}
+	return l.in.Line(prompt, true, 0)
 }
 
 // check says yes only to a user with a password that was given right. The

@@ -18,9 +18,13 @@ import (
 )
 
 // script answers prompts with lines.
-type script struct{ lines []string }
+type script struct {
+	lines   []string
+	prompts string
+}
 
-func (s *script) Line(bool, time.Duration) (string, error) {
+func (s *script) Line(prompt string, _ bool, _ time.Duration) (string, error) {
+	s.prompts += prompt
 	if len(s.lines) == 0 {
 		return "", io.EOF
 	}
@@ -79,7 +83,7 @@ func TestLogin(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			delays := 0
-			l := login{root: root, in: &script{test.lines}, out: io.Discard, autologin: test.auto, log: slog.New(slog.DiscardHandler),
+			l := login{root: root, banner: func() string { return "" }, in: &script{lines: test.lines}, out: io.Discard, autologin: test.auto, log: slog.New(slog.DiscardHandler),
 				sleep: func(time.Duration) { delays++ }}
 			account, err := l.who()
 			if err != nil && !errors.Is(err, io.EOF) {
@@ -92,6 +96,41 @@ func TestLogin(t *testing.T) {
 				t.Errorf("groups %d", account.Groups)
 			}
 		})
+	}
+}
+
+// late is a terminal where the name comes after some looks at the banner.
+type late struct {
+	waits int
+	script
+}
+
+func (l *late) Line(prompt string, echo bool, limit time.Duration) (string, error) {
+	if l.waits--; l.waits >= 0 {
+		l.prompts += prompt
+		return "", os.ErrDeadlineExceeded
+	}
+	return l.script.Line(prompt, echo, limit)
+}
+
+func TestBannerChanges(t *testing.T) {
+	var out strings.Builder
+	banners := []string{"no address\n", "no address\n", "10.0.0.2\n", "10.0.0.2\n", "10.0.0.2\n"}
+	in := &late{3, script{lines: []string{"core", "secret"}}}
+	l := login{root: testRoot(t), out: &out, host: "host", log: slog.New(slog.DiscardHandler), in: in,
+		banner: func() string {
+			next := banners[0]
+			banners = banners[1:]
+			return next
+		}}
+	if account, err := l.who(); account.Name != "core" || err != nil {
+		t.Errorf("logged in %q, %v", account.Name, err)
+	}
+	if want := "\nno address\n\n"; out.String() != want {
+		t.Errorf("shown %q, want %q", out.String(), want)
+	}
+	if want := "\nhost login: \n\n10.0.0.2\n\nhost login: Password: "; in.prompts != want {
+		t.Errorf("prompts %q, want %q", in.prompts, want)
 	}
 }
 
@@ -147,7 +186,8 @@ func TestTerminal(t *testing.T) {
 	}
 	defer cmd.Wait()
 	defer master.Close()
-	master.SetReadDeadline(time.Now().Add(10 * time.Second))
+	stop := time.AfterFunc(10*time.Second, func() { cmd.Process.Kill() }) // ends the read with EIO
+	defer stop.Stop()
 	var seen strings.Builder
 	expect := func(text string) {
 		t.Helper()
@@ -161,6 +201,7 @@ func TestTerminal(t *testing.T) {
 		}
 	}
 	expect("size 24x80 name: ")
+	slave.Close() // now the child has it open
 	master.Write([]byte("corx\x7fe\r"))
 	expect("password: ")
 	master.Write([]byte("geheim\r"))
@@ -176,10 +217,8 @@ func onTerminal(path string) {
 		panic(err)
 	}
 	rows, columns, _ := pty.Getsize(term.file)
-	io.WriteString(term.file, "size "+strconv.Itoa(rows)+"x"+strconv.Itoa(columns)+" name: ")
-	name, _ := term.Line(true, 0)
-	io.WriteString(term.file, "password: ")
-	secret, _ := term.Line(false, time.Second*5)
+	name, _ := term.Line("size "+strconv.Itoa(rows)+"x"+strconv.Itoa(columns)+" name: ", true, 0)
+	secret, _ := term.Line("password: ", false, 5*time.Second)
 	io.WriteString(term.file, "\ngot "+name+"/"+secret+"\n")
-	term.Line(true, 0) // until the test hangs up
+	term.Line("", true, 10*time.Second) // until the test hangs up
 }

@@ -72,13 +72,17 @@ func (t *terminal) setUp() error {
 }
 
 // Line reads a line; see lineReader.
-func (t *terminal) Line(echo bool, limit time.Duration) (string, error) {
+func (t *terminal) Line(prompt string, echo bool, limit time.Duration) (string, error) {
 	if !echo {
 		restore, err := t.hide()
 		if err != nil {
 			return "", err
 		}
 		defer restore()
+	}
+	// Only now: what is typed at the sight of the prompt must not be dropped.
+	if _, err := io.WriteString(t.file, prompt); err != nil {
+		return "", io.EOF
 	}
 	milliseconds := -1
 	if limit > 0 {
@@ -93,7 +97,7 @@ func (t *terminal) Line(echo bool, limit time.Duration) (string, error) {
 			return "", fmt.Errorf("wait for input: %w", err)
 		}
 		if n == 0 {
-			return "", io.EOF // nobody answered in time
+			return "", os.ErrDeadlineExceeded
 		}
 		break
 	}
