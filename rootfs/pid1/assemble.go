@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strconv"
 	"time"
 
@@ -74,6 +75,8 @@ func uptime() time.Duration {
 
 // booted is called once everything has been started.
 func (p *process) booted() {
+	// What start-up needed is not needed again.
+	debug.FreeOSMemory()
 	_ = os.WriteFile("/run/coracle/booted", []byte(strconv.FormatInt(uptime().Milliseconds(), 10)+"\n"), 0o644)
 }
 
@@ -200,6 +203,7 @@ func (p *process) saveClock(ctx context.Context) {
 			return
 		case <-time.After(10 * time.Minute):
 			_ = early.SaveClock("/", time.Now())
+			debug.FreeOSMemory()
 		}
 	}
 }

@@ -29,7 +29,7 @@ type Owner struct{ UID, GID int }
 func Open(cfg *unit.Socket, owner Owner) ([]int, error) {
 	var fds []int
 	for _, l := range cfg.Listen {
-		fd, err := open(cfg, l, owner)
+		fd, err := listen(cfg, l, owner)
 		if err != nil {
 			Close(fds)
 			return nil, fmt.Errorf("listen on %q: %w", l.Address, err)
@@ -91,7 +91,7 @@ func parents(path string, mode int) error {
 	return nil
 }
 
-func open(cfg *unit.Socket, l unit.Listen, owner Owner) (int, error) {
+func listen(cfg *unit.Socket, l unit.Listen, owner Owner) (int, error) {
 	if l.Kind == unit.ListenFIFO {
 		return openFIFO(cfg, l.Address, owner)
 	}
