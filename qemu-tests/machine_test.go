@@ -91,15 +91,16 @@ func TestMachine(t *testing.T) {
 		Forwards: []int{2379, 4001, 8080},
 	})
 	m.Dial("core")
+	m.Eventually("systemctl is-active multi-user.target", "active\n", 3*time.Minute)
 
-	t.Run("provisioned", func(t *testing.T) { checkProvisioned(t, m) })
-	t.Run("system", func(t *testing.T) { checkSystem(t, m) })
-	t.Run("units", func(t *testing.T) { checkUnits(t, m) })
-	t.Run("journal", func(t *testing.T) { checkJournal(t, m) })
-	t.Run("kv", func(t *testing.T) { checkKV(t, m) })
-	t.Run("containers", func(t *testing.T) { checkContainers(t, m) })
-	t.Run("reboot", func(t *testing.T) { checkReboot(t, m) })
-	t.Run("poweroff", func(t *testing.T) { checkPowerOff(t, m) })
+	t.Run("provisioned", func(t *testing.T) { checkProvisioned(t, m.In(t)) })
+	t.Run("system", func(t *testing.T) { checkSystem(t, m.In(t)) })
+	t.Run("units", func(t *testing.T) { checkUnits(t, m.In(t)) })
+	t.Run("journal", func(t *testing.T) { checkJournal(t, m.In(t)) })
+	t.Run("kv", func(t *testing.T) { checkKV(t, m.In(t)) })
+	t.Run("containers", func(t *testing.T) { checkContainers(t, m.In(t)) })
+	t.Run("reboot", func(t *testing.T) { checkReboot(t, m.In(t)) })
+	t.Run("poweroff", func(t *testing.T) { checkPowerOff(t, m.In(t)) })
 }
 
 func checkProvisioned(t *testing.T, m *machine.Machine) {
@@ -160,7 +161,7 @@ func checkUnits(t *testing.T, m *machine.Machine) {
 	if got := m.Run("systemctl is-active tree.service"); got != "active" {
 		t.Errorf("tree.service is %q after start", got)
 	}
-	m.Eventually("pgrep -f 'sleep 100[01]' | wc -l", "2", 10*time.Second)
+	m.Eventually("pgrep -fc 'sleep 100[01]'", "2", 10*time.Second)
 	m.Run("sudo systemctl stop tree.service")
 	if got := m.Exec("core", "pgrep -f 'sleep 100[01]'"); got.Out != "" {
 		t.Errorf("stopping tree.service left processes %q", got.Out)

@@ -107,6 +107,13 @@ func Boot(t testing.TB, o Options) *Machine {
 	return m
 }
 
+// In returns the machine with its failures reported to a subtest.
+func (m *Machine) In(t testing.TB) *Machine {
+	in := *m
+	in.t = t
+	return &in
+}
+
 func newKey(t testing.TB) ssh.Signer {
 	t.Helper()
 	_, private, err := ed25519.GenerateKey(nil)

@@ -93,7 +93,7 @@ func (c Config) Args() ([]string, error) {
 	case "kvm":
 		args = append(args, "-accel", "kvm", "-cpu", "host")
 	case "tcg", "":
-		args = append(args, "-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max")
+		args = append(args, "-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max,-cx16")
 	default:
 		return nil, fmt.Errorf("qemu arguments: accelerator %q: use kvm or tcg", c.Accel)
 	}

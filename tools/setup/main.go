@@ -42,7 +42,8 @@ func needs() []need {
 		{"fdisk", "tests: sfdisk reads the partition table"},
 		{"binutils", "tests: objdump reads the UKI"},
 		{"cpio", "tests: cpio reads the initrd"},
-		{"xorriso", "tests: config drives in ISO 9660"},
+		{"genisoimage", "tests: config drives in ISO 9660"},
+		{"busybox-static", "tests: the image of a container"},
 		{"iproute2", "tests: network namespaces"},
 		{"nftables", "tests: rules that containers set"},
 	}
