@@ -36,13 +36,13 @@ func Format(data io.ReaderAt, dataSize int64, out io.WriterAt, s Superblock) (ro
 	if err != nil {
 		return nil, fmt.Errorf("format verity: %w", err)
 	}
-	for _, l := range levels(s.DataBlocks) {
-		blocks := make([]byte, l.blocks*BlockSize)
+	for _, l := range Levels(s.DataBlocks) {
+		blocks := make([]byte, l.Blocks*BlockSize)
 		copy(blocks, digests)
-		if _, err := out.WriteAt(blocks, l.start*BlockSize); err != nil {
+		if _, err := out.WriteAt(blocks, l.Start*BlockSize); err != nil {
 			return nil, fmt.Errorf("format verity: write hash tree: %w", err)
 		}
-		if digests, err = hashBlocks(bytes.NewReader(blocks), l.blocks, s.Salt); err != nil {
+		if digests, err = hashBlocks(bytes.NewReader(blocks), l.Blocks, s.Salt); err != nil {
 			return nil, fmt.Errorf("format verity: %w", err)
 		}
 	}
@@ -100,7 +100,7 @@ func Verify(data io.ReaderAt, dataSize int64, hashes io.ReaderAt, rootHash []byt
 		return fmt.Errorf("verify: the hash tree covers %d blocks, the data has only %d; the image is cut short", s.DataBlocks, dataSize/BlockSize)
 	}
 	want := rootHash
-	all := levels(s.DataBlocks)
+	all := Levels(s.DataBlocks)
 	for i := len(all) - 1; i >= 0; i-- {
 		blocks, err := verifyLevel(hashes, all[i], want, s.Salt)
 		if err != nil {
@@ -115,21 +115,21 @@ func Verify(data io.ReaderAt, dataSize int64, hashes io.ReaderAt, rootHash []byt
 }
 
 // verifyLevel reads a level and checks it against its digests.
-func verifyLevel(hashes io.ReaderAt, l level, want, salt []byte) ([]byte, error) {
+func verifyLevel(hashes io.ReaderAt, l Level, want, salt []byte) ([]byte, error) {
 	// Read before allocating by number: the superblock may lie.
-	blocks, err := io.ReadAll(io.NewSectionReader(hashes, l.start*BlockSize, l.blocks*BlockSize))
+	blocks, err := io.ReadAll(io.NewSectionReader(hashes, l.Start*BlockSize, l.Blocks*BlockSize))
 	if err != nil {
 		return nil, fmt.Errorf("read hash tree: %w", err)
 	}
-	if int64(len(blocks)) != l.blocks*BlockSize {
-		return nil, fmt.Errorf("read hash tree: it ends in block %d of %d; the image is cut short", l.start+int64(len(blocks))/BlockSize, l.start+l.blocks)
+	if int64(len(blocks)) != l.Blocks*BlockSize {
+		return nil, fmt.Errorf("read hash tree: it ends in block %d of %d; the image is cut short", l.Start+int64(len(blocks))/BlockSize, l.Start+l.Blocks)
 	}
 	w := newWorker()
 	var got [DigestSize]byte
-	for i := range l.blocks {
+	for i := range l.Blocks {
 		w.sum(got[:], salt, blocks[i*BlockSize:])
 		if !bytes.Equal(got[:], want[i*DigestSize:][:DigestSize]) {
-			return nil, &BadBlockError{Tree: true, Block: l.start + i}
+			return nil, &BadBlockError{Tree: true, Block: l.Start + i}
 		}
 	}
 	return blocks, nil

@@ -132,30 +132,30 @@ func ReadSuperblock(r io.ReaderAt) (Superblock, error) {
 func TreeSize(dataSize int64) int64 {
 	blocks := (dataSize + BlockSize - 1) / BlockSize
 	total := int64(superblockBlocks)
-	for _, l := range levels(blocks) {
-		total += l.blocks
+	for _, l := range Levels(blocks) {
+		total += l.Blocks
 	}
 	return total * BlockSize
 }
 
-// A level is one storey of the tree; 0 holds the digests of the data blocks.
-type level struct {
-	start  int64 // first block in the hash partition
-	blocks int64
+// A Level is one storey of the tree; 0 holds the digests of the data blocks.
+type Level struct {
+	Start  int64 // first block in the hash partition
+	Blocks int64
 }
 
-// levels returns the levels for so many data blocks, 0 being the lowest. One
+// Levels returns the levels for so many data blocks, 0 being the lowest. One
 // data block has none: its digest is the root hash.
-func levels(dataBlocks int64) []level {
-	var all []level
+func Levels(dataBlocks int64) []Level {
+	var all []Level
 	for n := dataBlocks; n > 1; {
 		n = (n + digestsPerBlock - 1) / digestsPerBlock
-		all = append(all, level{blocks: n})
+		all = append(all, Level{Blocks: n})
 	}
 	next := int64(superblockBlocks)
 	for i := len(all) - 1; i >= 0; i-- {
-		all[i].start = next
-		next += all[i].blocks
+		all[i].Start = next
+		next += all[i].Blocks
 	}
 	return all
 }
