@@ -6,7 +6,7 @@
 //
 // A plan is a proposal: digests of installed trees are taken at their word and
 // kept as 64 bits, so whoever carries a plan out checks every block against the
-// new tree before writing it and fetches (Plan.Refetch) what does not hold.
+// new tree before writing it and fetches (Refetch) what does not hold.
 //
 // Left out on purpose: finding moved data below 4 KiB (shifted bytes inside a
 // block), which would need a second index.
@@ -55,19 +55,33 @@ const digestSize = 32
 
 // Find returns where a block with this digest seems to be.
 func (in *Installed) Find(digest []byte) (Place, bool) {
-	if !in.sorted {
-		slices.SortFunc(in.entries, func(a, b entry) int {
-			return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.place, b.place))
-		})
-		in.sorted = true
-	}
-	i, ok := slices.BinarySearchFunc(in.entries, binary.BigEndian.Uint64(digest), func(e entry, key uint64) int {
-		return cmp.Compare(e.key, key)
-	})
+	i, ok := in.search(entry{key: binary.BigEndian.Uint64(digest)})
 	if !ok {
 		return Place{}, false
 	}
 	return Place{int(in.entries[i].place >> blockBits), int64(in.entries[i].place & (1<<blockBits - 1))}, true
+}
+
+// has says whether the place has a block with this digest.
+func (in *Installed) has(digest []byte, p Place) bool {
+	want := entry{binary.BigEndian.Uint64(digest), uint64(p.Source)<<blockBits | uint64(p.Block)}
+	i, _ := in.search(want)
+	return i < len(in.entries) && in.entries[i] == want
+}
+
+// search finds the first entry that is not before e, and whether it has e's
+// key.
+func (in *Installed) search(e entry) (int, bool) {
+	if !in.sorted {
+		slices.SortFunc(in.entries, compare)
+		in.sorted = true
+	}
+	i, _ := slices.BinarySearchFunc(in.entries, e, compare)
+	return i, i < len(in.entries) && in.entries[i].key == e.key
+}
+
+func compare(a, b entry) int {
+	return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.place, b.place))
 }
 
 // A Copy copies a run of blocks.
