@@ -163,6 +163,7 @@ func checkUnits(t *testing.T, m *machine.Machine) {
 	}
 	m.Eventually("pgrep -fc 'sleep 100[01]'", "2", 10*time.Second)
 	m.Run("sudo systemctl stop tree.service")
+	m.Run("sudo systemctl reset-failed tree.service") // its shell had to be killed
 	if got := m.Exec("core", "pgrep -f 'sleep 100[01]'"); got.Out != "" {
 		t.Errorf("stopping tree.service left processes %q", got.Out)
 	}

@@ -50,9 +50,9 @@ type Provisioner struct {
 	Sources []userdata.Source
 	URL     string
 	// Interfaces returns the network as it is, WaitNetwork waits until it is
-	// online or ctx ends. Fetch gets a document by its address.
+	// online and enough is true, or ctx ends. Fetch gets a document by its address.
 	Interfaces  func() []Interface
-	WaitNetwork func(ctx context.Context)
+	WaitNetwork func(ctx context.Context, enough func() bool)
 	Fetch       func(ctx context.Context, address string) ([]byte, error)
 	Hostname    func() string
 	Executor    *apply.Executor // nil: plan only
@@ -68,12 +68,12 @@ func (p *Provisioner) Run(ctx context.Context) Summary {
 		p.Say("no user-data found (OEM partition, config drive, fw_cfg, cloud-config-url=): nothing to do")
 	}
 	waited := false
-	wait := func(why string) {
-		if !waited && p.Executor != nil && !p.addressesKnown() {
+	wait := func(why string, enough func() bool) {
+		if !waited && p.Executor != nil && !enough() {
 			p.Say(why)
 			bounded, cancel := context.WithTimeout(ctx, NetworkTimeout)
 			defer cancel()
-			p.WaitNetwork(bounded)
+			p.WaitNetwork(bounded, enough)
 		}
 		waited = true
 	}
@@ -82,18 +82,24 @@ func (p *Provisioner) Run(ctx context.Context) Summary {
 			for _, later := range p.Sources[i:] {
 				p.letOwnerIn(ctx, later)
 			}
-			wait(source.Name + ": waiting for the network, it names the machine's addresses")
+			wait(source.Name+": waiting for the network, it names the machine's addresses", p.addressesKnown)
 		}
 		p.apply(ctx, source)
 	}
 	if p.URL != "" {
-		wait("waiting for the network, to fetch " + p.URL)
+		wait("waiting for the network, to fetch " + p.URL, p.anyAddress)
 		p.apply(ctx, p.fetch(ctx))
 	}
 	return p.summary
 }
 
+// addressesKnown asks for an IPv4 address: documents name hardly any other, and
+// router advertisements bring an IPv6 address seconds before DHCP answers.
 func (p *Provisioner) addressesKnown() bool {
+	return addressesOf(p.Interfaces()).PrivateIPv4 != ""
+}
+
+func (p *Provisioner) anyAddress() bool {
 	a := addressesOf(p.Interfaces())
 	return a.PrivateIPv4 != "" || a.PrivateIPv6 != ""
 }

@@ -49,7 +49,7 @@ func newWorld(t *testing.T, network []Interface, sources ...userdata.Source) *wo
 	w.Provisioner = &Provisioner{
 		Root: w.root, Sources: sources,
 		Interfaces: func() []Interface { return up },
-		WaitNetwork: func(context.Context) {
+		WaitNetwork: func(context.Context, func() bool) {
 			w.events = append(w.events, "wait")
 			if _, err := os.Stat(filepath.Join(w.root, "home/core/.ssh/authorized_keys.d/k")); err == nil {
 				w.events = append(w.events, "core can log in")

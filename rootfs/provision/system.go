@@ -142,16 +142,16 @@ func fromState(now state.State) (found []Interface) {
 	return found
 }
 
-// waitNetwork looks until the network is online. A machine without an interface
+// waitNetwork looks until the network is online and enough is true. A machine without an interface
 // is not waited for.
-func waitNetwork(ctx context.Context) {
+func waitNetwork(ctx context.Context, enough func() bool) {
 	const interval = 50 * time.Millisecond
 	links, err := os.ReadDir("/sys/class/net")
 	if err == nil && !slices.ContainsFunc(links, func(e os.DirEntry) bool { return e.Name() != "lo" }) {
 		return
 	}
 	for {
-		if now, err := state.Read(state.Path); err == nil && now.Online {
+		if now, err := state.Read(state.Path); err == nil && now.Online && enough() {
 			return
 		}
 		select {
