@@ -161,7 +161,7 @@ func TestFindPartition(t *testing.T) {
 		}
 	}
 	for _, tt := range [][3]string{{"oem", "/dev/vda3", "vda7"}, {"state", "/dev/vda3", ""}, {"root-A", "", "vda3"}} {
-		if got := findPartition(sys, tt[0], tt[1]); got != tt[2] {
+		if got := FindPartition(sys, tt[0], tt[1]); got != tt[2] {
 			t.Errorf("%s: %q, want %q", tt[0], got, tt[2])
 		}
 	}

@@ -126,7 +126,7 @@ func Directories(root string) error {
 // named "oem" on the disk that the root is on, or on any. No such partition is
 // no error.
 func OEM(sys, dev, rootDevice, target string) error {
-	device := findPartition(sys, "oem", rootDevice)
+	device := FindPartition(sys, "oem", rootDevice)
 	if device == "" || isMount(target) {
 		return nil
 	}
@@ -136,9 +136,10 @@ func OEM(sys, dev, rootDevice, target string) error {
 	return nil
 }
 
-// findPartition returns the device name of the partition with that name,
-// those on the root's disk first.
-func findPartition(sys, name, rootDevice string) string {
+// FindPartition returns the device name of the partition with that name,
+// such as "vda2", those on the disk of rootDevice first; "" when there is none.
+// sys is "/sys" on the machine.
+func FindPartition(sys, name, rootDevice string) string {
 	files, _ := filepath.Glob(filepath.Join(sys, "class/block/*/uevent"))
 	best := ""
 	for _, f := range files {
