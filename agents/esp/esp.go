@@ -81,9 +81,17 @@ func (f *FS) Path(name string) string {
 
 // Close writes everything to the disk and gives the partition up.
 func (f *FS) Close() error {
-	err := unix.Syncfs(int(f.root.Fd()))
-	if err := errors.Join(err, f.root.Close()); err != nil {
+	if err := errors.Join(f.sync(), f.root.Close()); err != nil {
 		return fmt.Errorf("close the EFI system partition: %w", err)
 	}
 	return nil
+}
+
+func (f *FS) sync() error {
+	dir, err := os.Open(f.Path("")) // the root itself is only a path to the kernel
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return unix.Syncfs(int(dir.Fd()))
 }
