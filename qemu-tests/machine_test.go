@@ -235,7 +235,7 @@ func checkKV(t *testing.T, m *machine.Machine) {
 func checkContainers(t *testing.T, m *machine.Machine) {
 	m.Eventually("docker logs hello", "Hello World", 3*time.Minute)
 	m.Run("docker run -d --name web -p 8080:80 -v /srv/web:/www busybox sh -c 'echo served > /www/index.html; httpd -f -h /www'")
-	m.Eventually("wget -q -O - http://127.0.0.1:8080/index.html", "served", time.Minute)
+	m.Eventually("wget -O - http://127.0.0.1:8080/index.html", "served", time.Minute)
 	resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/index.html", m.Port(8080)))
 	if err != nil {
 		t.Error(err)

@@ -142,16 +142,20 @@ func fromState(now state.State) (found []Interface) {
 	return found
 }
 
-// waitNetwork looks until the network is online and enough is true. A machine without an interface
-// is not waited for.
+// waitNetwork looks until the network is online and enough is true. A machine
+// without an interface is not waited for longer than its drivers may need to
+// load, which goes on at the same time.
 func waitNetwork(ctx context.Context, enough func() bool) {
-	const interval = 50 * time.Millisecond
-	links, err := os.ReadDir("/sys/class/net")
-	if err == nil && !slices.ContainsFunc(links, func(e os.DirEntry) bool { return e.Name() != "lo" }) {
-		return
-	}
+	const (
+		interval = 50 * time.Millisecond
+		drivers  = 5 * time.Second
+	)
+	start := time.Now()
 	for {
 		if now, err := state.Read(state.Path); err == nil && now.Online && enough() {
+			return
+		}
+		if time.Since(start) > drivers && !hasInterface() {
 			return
 		}
 		select {
@@ -160,4 +164,9 @@ func waitNetwork(ctx context.Context, enough func() bool) {
 		case <-time.After(interval):
 		}
 	}
+}
+
+func hasInterface() bool {
+	links, err := os.ReadDir("/sys/class/net")
+	return err != nil || slices.ContainsFunc(links, func(e os.DirEntry) bool { return e.Name() != "lo" })
 }
