@@ -1,9 +1,12 @@
-// Command coracle builds, looks at and runs Coracle images.
+// Command coracle builds, looks at, runs and publishes Coracle images.
 //
 //	coracle build      build the image that a recipe describes
 //	coracle run        boot an image in QEMU and log in
 //	coracle inspect    say what is in an image
 //	coracle verify     check an image's root against its root hash
+//	coracle key        make and change the keys that sign releases
+//	coracle release    publish an image as a release, give it to channels
+//	coracle bundle     write a release as one file
 //
 // Each command explains its flags with -h.
 package main
@@ -35,6 +38,9 @@ func commands() []command {
 		{"run", "boot an image in QEMU and log in", cmdRun},
 		{"inspect", "say what is in an image", cmdInspect},
 		{"verify", "check an image's root against its root hash", cmdVerify},
+		{"key", "make and change the keys that sign releases", cmdKey},
+		{"release", "publish an image as a release, give it to channels", cmdRelease},
+		{"bundle", "write a release as one file, for machines without a network", cmdBundle},
 	}
 }
 
