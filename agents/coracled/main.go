@@ -22,7 +22,9 @@ import (
 
 	"github.com/coracle-os/coracle/agents/etcdctl"
 	"github.com/coracle-os/coracle/agents/etcdutl"
+	"github.com/coracle-os/coracle/agents/health"
 	"github.com/coracle-os/coracle/agents/kv"
+	"github.com/coracle-os/coracle/agents/locksmith"
 	"github.com/coracle-os/coracle/rootfs/program"
 	"github.com/coracle-os/coracle/rootfs/userdata/fetch"
 )
@@ -36,10 +38,13 @@ func main() {
 // programs are the names that coracled answers to.
 func programs() map[string]program.Main {
 	return map[string]program.Main{
-		"etcd":     kv.Main,
-		"etcdctl":  etcdctl.Main,
-		"etcdutl":  etcdutl.Main,
-		fetch.Name: fetch.Main,
+		"coracle-health": health.Main,
+		"etcd":           kv.Main,
+		"etcdctl":        etcdctl.Main,
+		"etcdutl":        etcdutl.Main,
+		"locksmithctl":   locksmith.CtlMain,
+		"locksmithd":     locksmith.Main,
+		fetch.Name:       fetch.Main,
 	}
 }
 

@@ -190,3 +190,17 @@ func Lines(text string) []string {
 func last(lines []string, n int) []string {
 	return lines[max(0, len(lines)-n):]
 }
+
+// String is the evidence as lines for people, "" when there is none.
+func (e Evidence) String() string {
+	var b strings.Builder
+	part := func(title string, lines []string) {
+		if len(lines) > 0 {
+			fmt.Fprintf(&b, "%s:\n  %s\n", title, strings.Join(lines, "\n  "))
+		}
+	}
+	part("failed units", e.FailedUnits)
+	part("kernel", e.Kernel)
+	part("journal of boot "+e.Boot, e.Journal)
+	return b.String()
+}

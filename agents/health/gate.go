@@ -1,0 +1,218 @@
+package health
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/coracle-os/coracle/agents/health/baseline"
+	"github.com/coracle-os/coracle/agents/health/check"
+	"github.com/coracle-os/coracle/agents/update/entries"
+	"github.com/coracle-os/coracle/agents/update/store"
+	"github.com/coracle-os/coracle/initrd/bootinfo"
+)
+
+// task is one thing that must be found good.
+type task struct {
+	name     string
+	deadline time.Duration
+	once     func(context.Context) error
+}
+
+// failure is the reason that a release is not healthy.
+type failure struct {
+	task string
+	err  error
+}
+
+func (f failure) Error() string { return fmt.Sprintf("%s: %v", f.task, f.err) }
+func (f failure) Unwrap() error { return f.err }
+
+// attemptEvery is the time between two attempts of one check.
+const attemptEvery = time.Second
+
+// await tries all tasks, each until it succeeds or its deadline is over, and
+// returns the first that did not make it, at once.
+func await(ctx context.Context, tasks []task, every time.Duration) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	results := make(chan error, len(tasks))
+	for _, t := range tasks {
+		go func() { results <- t.await(ctx, every) }()
+	}
+	for range tasks {
+		if err := <-results; err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t task) await(ctx context.Context, every time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, t.deadline)
+	defer cancel()
+	var last error
+	for {
+		// A check that does not heed its context is left behind.
+		done := make(chan error, 1)
+		go func() { done <- t.once(ctx) }()
+		select {
+		case err := <-done:
+			if err == nil {
+				return nil
+			}
+			if ctx.Err() == nil || last == nil {
+				last = err
+			}
+		case <-ctx.Done():
+			if last == nil {
+				last = errors.New("it did not end")
+			}
+			return failure{t.name, fmt.Errorf("not good after %s: %w", t.deadline, last)}
+		}
+		select {
+		case <-time.After(every):
+		case <-ctx.Done():
+			return failure{t.name, fmt.Errorf("not good after %s: %w", t.deadline, last)}
+		}
+	}
+}
+
+// fileTasks are the checks of health.d and its broken files. What was wrong
+// before the update is only told.
+func fileTasks(checks []check.Check, broken []check.Broken, base baseline.Baseline, edge check.Edge, say func(string, ...any)) []task {
+	var tasks []task
+	edge.Known = base.FailedUnits
+	for _, c := range checks {
+		tasks = append(tasks, task{c.String(), c.Deadline, func(ctx context.Context) error { return c.Once(ctx, edge) }})
+	}
+	for _, b := range broken {
+		if sum, ok := base.BrokenFiles[b.Path]; ok && sum == b.SHA256 {
+			say("not held against the release, as it was so before the update: %v", b.Err)
+			continue
+		}
+		tasks = append(tasks, task{"read " + b.Path, time.Second, func(context.Context) error { return b.Err }})
+	}
+	return tasks
+}
+
+// baseTasks is what every machine must get to, apart from the units that
+// /usr/lib/coracle/health.d names.
+func baseTasks(info bootinfo.Info, units func(context.Context, []string) ([]check.Unit, error)) []task {
+	return []task{
+		{"PID 1 answers", 2 * time.Minute, func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+			defer cancel()
+			_, err := units(ctx, []string{"basic.target"})
+			return err
+		}},
+		{"provisioning has ended", 12 * time.Minute, func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+			defer cancel()
+			list, err := units(ctx, []string{"coreos-cloudinit.service"})
+			for _, u := range list {
+				if u.Active == "activating" || u.Active == "reloading" {
+					return fmt.Errorf("%s is %s", u.Name, u.Active)
+				}
+			}
+			return err
+		}},
+		{"the state partition is in use", time.Second, func(context.Context) error {
+			if info.VolatileState {
+				return fmt.Errorf("/var is in memory: %s", strings.Join(info.Notices, "; "))
+			}
+			return nil
+		}},
+	}
+}
+
+// trial is what the boot entries say about the running system.
+type trial struct {
+	on      bool // it is on trial
+	version string
+	// hopeless is true when no tries are left and no other system could be
+	// booted in its place: then a reboot helps nobody.
+	hopeless bool
+}
+
+// judge reads the entries. counted is the name in the loader's own variable,
+// "" when it booted an entry without a counter or says nothing.
+func judge(l entries.Listing, rootHash, counted string) (t trial, notice string) {
+	own, ok := l.Find(rootHash)
+	if !ok {
+		if counted == "" {
+			return trial{}, "" // booted over the network, or by another loader
+		}
+		name, err := entries.ParseName(counted)
+		if err != nil {
+			return trial{}, fmt.Sprintf("the boot loader counts tries of %q, which is not ours", counted)
+		}
+		return trial{on: true, version: name.Version}, fmt.Sprintf("the boot loader counts tries of %q, but no boot entry starts root hash %s", counted, rootHash)
+	}
+	t = trial{on: own.Name.Counted, version: own.Name.Version}
+	if t.on != (counted != "") {
+		notice = fmt.Sprintf("the boot entry is %s, but the boot loader says it counted %q; the entry's name counts", own.File, counted)
+	}
+	others := slices.ContainsFunc(l.Files, func(f entries.File) bool {
+		return f.RootHash != rootHash && f.RootHash != "" && !f.Name.Bad()
+	})
+	t.hopeless = own.Name.Bad() && !others
+	return t, notice
+}
+
+// armed returns the newest release that was to be booted and is not judged yet.
+// history is newest first.
+func armed(history []store.Record) (store.Record, bool) {
+	judged := map[string]bool{}
+	for _, r := range history {
+		switch r.Kind {
+		case store.KindGood, store.KindFallback, store.KindQuarantine:
+			judged[r.RootHash] = true
+		case store.KindInstalled, store.KindRollback:
+			return r, r.RootHash != "" && !judged[r.RootHash]
+		}
+	}
+	return store.Record{}, false
+}
+
+// fellBack tells if the armed release has failed for good: another system runs,
+// and its entry has no tries left. An entry with tries left, or none, was not
+// tried to the end: somebody chose another one in the boot menu.
+func fellBack(l entries.Listing, a store.Record, rootHash string) bool {
+	if a.RootHash == rootHash {
+		return false
+	}
+	for _, f := range l.Files {
+		// A damaged file does not tell its root hash.
+		if f.RootHash == a.RootHash || (f.RootHash == "" && f.Name.Version == a.Version) {
+			return f.Name.Bad()
+		}
+	}
+	return false
+}
+
+// failureReason is why the release failed: what its own boots recorded, or what
+// follows from their having recorded nothing.
+func failureReason(history []store.Record, a store.Record) string {
+	for _, r := range history {
+		if r.Kind == store.KindFailed && r.RootHash == a.RootHash && !r.Time.Before(a.Time) && r.Reason != "" {
+			return r.Reason
+		}
+	}
+	return "it did not reach the health checks in any of its tries: the firmware or the boot loader refused it, or it crashed or hung before"
+}
+
+// bounded runs f, and stops waiting for it after the limit.
+func bounded(limit time.Duration, what string, f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(limit):
+		return fmt.Errorf("%s: not done after %s", what, limit)
+	}
+}
