@@ -57,13 +57,14 @@ func List(d Dir) (Listing, error) {
 		if err != nil {
 			continue
 		}
-		l.Files = append(l.Files, File{Name: name, File: file, Size: names[file], RootHash: rootHash(d, file)})
+		l.Files = append(l.Files, File{Name: name, File: file, Size: names[file], RootHash: RootHash(d, file)})
 	}
 	return l, nil
 }
 
-// rootHash returns the root hash on the command line of a UKI, or "".
-func rootHash(d Dir, file string) string {
+// RootHash returns the root hash on the command line of a UKI, or "" when the
+// file cannot be read as one.
+func RootHash(d Dir, file string) string {
 	f, err := d.Open(file)
 	if err != nil {
 		return ""
