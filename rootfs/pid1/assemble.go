@@ -2,7 +2,6 @@ package pid1
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -106,6 +105,8 @@ func (p *process) serve(ctx context.Context, s *supervisor.Supervisor) {
 	go p.signals(s)
 	if !p.container {
 		go p.saveClock(ctx)
+		go p.takeTurns(ctx, s)
+		go p.watchTrial(ctx, s)
 		p.watchPowerButtons(ctx, s)
 	}
 }
@@ -206,29 +207,4 @@ func (p *process) saveClock(ctx context.Context) {
 			debug.FreeOSMemory()
 		}
 	}
-}
-
-// keepAlive pings the hardware watchdog, where there is one, until the end: a
-// PID 1 that hangs resets the machine.
-func (p *process) keepAlive() {
-	device, every := "/dev/watchdog0", 15*time.Second
-	if w := p.boot.Watchdog; w != nil {
-		device = w.Device
-		if t := time.Duration(w.TimeoutSeconds) * time.Second; t > 0 && t/3 < every {
-			every = t / 3
-		}
-	}
-	f, err := os.OpenFile(device, os.O_WRONLY, 0)
-	if err != nil {
-		if !errors.Is(err, os.ErrNotExist) {
-			p.warn(err)
-		}
-		return
-	}
-	go func() {
-		for {
-			_, _ = f.Write([]byte{0})
-			time.Sleep(every)
-		}
-	}()
 }

@@ -89,6 +89,7 @@ type process struct {
 	reaper  *reap.Reaper
 	notify  *supervisor.Notifications
 	sup     *supervisor.Supervisor
+	alive   alive
 }
 
 func (p *process) getenv(name string) string {
