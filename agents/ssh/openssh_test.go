@@ -179,6 +179,7 @@ func TestExec(t *testing.T) {
 		{"exit status", "exit 7", "", 7},
 		{"signal", "kill -TERM $$", "", 255},
 		{"identity", "id -u; id -g; id -G", fmt.Sprintf("%d\n%d\n%d 27\n", uid, uid, uid), 0},
+		{"streams by name", "cat /dev/stdin && echo in > /dev/stdout", "in\n", 0},
 		{"home", "pwd; echo $HOME $USER $SHELL", w.home + "\n" + w.home + " core /bin/bash\n", 0},
 		{"no terminal", "test -t 0 || echo none", "none\n", 0},
 		{"background process keeps output open", "(sleep 0.2; echo late) & echo soon", "soon\nlate\n", 0},

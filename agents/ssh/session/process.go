@@ -62,6 +62,7 @@ func (p *process) pipes(child *[]*os.File) error {
 		return err
 	}
 	*child, p.stdin = append(*child, in), stdin
+	p.own(in)
 	p.cmd.Stdin = in
 	for _, to := range []*io.Writer{&p.cmd.Stdout, &p.cmd.Stderr} {
 		r, w, err := os.Pipe()
@@ -72,10 +73,19 @@ func (p *process) pipes(child *[]*os.File) error {
 			p.abandon()
 			return err
 		}
+		p.own(w)
 		*to = w
 		*child, p.outputs = append(*child, w), append(p.outputs, r)
 	}
 	return nil
+}
+
+// own gives a pipe to the session's user, so that scripts can open /dev/stdout
+// and its like. A pipe that stays root's works in all else.
+func (p *process) own(pipe *os.File) {
+	if as := p.cmd.SysProcAttr.Credential; as != nil {
+		_ = pipe.Chown(int(as.Uid), int(as.Gid))
+	}
 }
 
 // begin copies between the client and the program until it has ended.
