@@ -32,13 +32,14 @@ type BundleFile struct {
 // the same bytes.
 func WriteBundle(w io.Writer, files []BundleFile) error {
 	t := tar.NewWriter(w)
-	files = append([]BundleFile{{Name: bundleMagic, Content: strings.NewReader("1\n"), Size: 2}}, files...)
+	head := fmt.Sprintf("format 1, files %d\n", len(files))
+	files = append([]BundleFile{{Name: bundleMagic, Content: strings.NewReader(head), Size: int64(len(head))}}, files...)
 	for _, f := range files {
 		if err := checkBundleName(f.Name); err != nil {
 			return fmt.Errorf("write bundle: %w", err)
 		}
-		head := &tar.Header{Typeflag: tar.TypeReg, Name: f.Name, Size: f.Size, Mode: 0o644, ModTime: time.Unix(0, 0), Format: tar.FormatPAX}
-		if err := t.WriteHeader(head); err != nil {
+		h := &tar.Header{Typeflag: tar.TypeReg, Name: f.Name, Size: f.Size, Mode: 0o644, ModTime: time.Unix(0, 0), Format: tar.FormatPAX}
+		if err := t.WriteHeader(h); err != nil {
 			return fmt.Errorf("write bundle: %w", err)
 		}
 		if n, err := io.Copy(t, f.Content); err != nil || n != f.Size {
@@ -93,10 +94,24 @@ func OpenBundle(r io.ReaderAt, size int64) (*Bundle, error) {
 		}
 		b.files[head.Name] = Range{at, head.Size}
 	}
-	if _, ok := b.files[bundleMagic]; !ok {
-		return nil, errors.New("open bundle: it is empty")
+	return b, b.checkCount()
+}
+
+// checkCount finds a bundle that ends between two files, which is no error of
+// a tar.
+func (b *Bundle) checkCount() error {
+	text, err := io.ReadAll(io.NewSectionReader(b.r, b.files[bundleMagic].Offset, min(64, b.files[bundleMagic].Length)))
+	if err != nil {
+		return fmt.Errorf("open bundle: %w", err)
 	}
-	return b, nil
+	var format, files int
+	if _, err := fmt.Sscanf(string(text), "format %d, files %d\n", &format, &files); err != nil || format != 1 {
+		return fmt.Errorf("open bundle: it says %q, want format 1; it is empty or of a later version", text)
+	}
+	if files != len(b.files)-1 {
+		return fmt.Errorf("open bundle: %d of %d files; copy the bundle again", len(b.files)-1, files)
+	}
+	return nil
 }
 
 // Open returns a file of the repository; the error for one that is not there
