@@ -190,17 +190,14 @@ func (n *planner) appendBest(copies []Copy, installed *Installed, b int64) []Cop
 	return appendCopy(copies, place, b)
 }
 
-// splitOverlaps cuts runs whose source and goal overlap into single blocks, so
-// that a run can be read as a whole before it is written.
+// splitOverlaps cuts runs whose source and goal overlap into pieces that do
+// not, so that each can be read as a whole before it is written.
 func splitOverlaps(moves []Copy) []Copy {
 	var result []Copy
 	for _, m := range moves {
-		if m.From.Block+m.Blocks <= m.To || m.To+m.Blocks <= m.From.Block {
-			result = append(result, m)
-			continue
-		}
-		for i := range m.Blocks {
-			result = append(result, Copy{Place{0, m.From.Block + i}, m.To + i, 1})
+		step := max(m.From.Block-m.To, m.To-m.From.Block)
+		for at := int64(0); at < m.Blocks; at += step {
+			result = append(result, Copy{Place{0, m.From.Block + at}, m.To + at, min(step, m.Blocks-at)})
 		}
 	}
 	return result

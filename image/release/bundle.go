@@ -94,7 +94,10 @@ func OpenBundle(r io.ReaderAt, size int64) (*Bundle, error) {
 		}
 		b.files[head.Name] = Range{at, head.Size}
 	}
-	return b, b.checkCount()
+	if err := b.checkCount(); err != nil {
+		return nil, err
+	}
+	return b, nil
 }
 
 // checkCount finds a bundle that ends between two files, which is no error of
