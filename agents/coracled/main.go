@@ -25,6 +25,7 @@ import (
 	"github.com/coracle-os/coracle/agents/health"
 	"github.com/coracle-os/coracle/agents/kv"
 	"github.com/coracle-os/coracle/agents/locksmith"
+	"github.com/coracle-os/coracle/agents/update/engine"
 	"github.com/coracle-os/coracle/rootfs/program"
 	"github.com/coracle-os/coracle/rootfs/userdata/fetch"
 )
@@ -44,6 +45,7 @@ func programs() map[string]program.Main {
 		"etcdutl":        etcdutl.Main,
 		"locksmithctl":   locksmith.CtlMain,
 		"locksmithd":     locksmith.Main,
+		"update-engine":  engine.Main,
 		fetch.Name:       fetch.Main,
 	}
 }

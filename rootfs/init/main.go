@@ -24,6 +24,7 @@ import (
 	"github.com/coracle-os/coracle/rootfs/spawn"
 	"github.com/coracle-os/coracle/rootfs/systemctl"
 	"github.com/coracle-os/coracle/rootfs/systemdescape"
+	"github.com/coracle-os/coracle/rootfs/updatectl"
 	"github.com/coracle-os/coracle/rootfs/waitonline"
 )
 
@@ -48,6 +49,7 @@ func programs() map[string]program.Main {
 		"systemd-modules-load":         modload.Main,
 		"systemd-networkd":             networkd.Main,
 		"systemd-networkd-wait-online": waitonline.Main,
+		"updatectl":                    updatectl.Main,
 	}
 }
 

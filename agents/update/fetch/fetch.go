@@ -260,3 +260,27 @@ func (c *Client) trusted() ([]byte, error) {
 	}
 	return c.root, nil
 }
+
+// Version returns another release of the same metadata, a stepping stone, which
+// stands in for the one of the channel.
+func (c *Client) Version(r *Release, version string) (*Release, error) {
+	step := &Release{Channel: r.Channel, updater: r.updater, mirror: r.mirror}
+	step.Channel.Version = version
+	var err error
+	if step.index, err = r.updater.GetTargetInfo(release.Target(version, release.IndexName)); err != nil {
+		return nil, fmt.Errorf("stepping stone %s: %w", version, err)
+	}
+	if step.blob, err = r.updater.GetTargetInfo(release.Target(version, release.BlobName)); err != nil {
+		return nil, fmt.Errorf("stepping stone %s: %w", version, err)
+	}
+	if step.index.Custom == nil {
+		return nil, fmt.Errorf("stepping stone %s: the signed metadata do not describe it", version)
+	}
+	info, err := release.ParseInfo(*step.index.Custom)
+	if err != nil {
+		return nil, fmt.Errorf("stepping stone %s: %w", version, err)
+	}
+	step.Info = *info
+	step.Channel.RootHash = info.RootHash
+	return step, nil
+}

@@ -13,6 +13,8 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 	"golang.org/x/time/rate"
+
+	"github.com/coracle-os/coracle/image/release"
 )
 
 // A Mirror serves the files of a repository. None is trusted.
@@ -184,4 +186,25 @@ func (f tufFetcher) DownloadFile(address string, most int64, _ time.Duration) ([
 		return nil, &metadata.ErrDownloadLengthMismatch{Msg: fmt.Sprintf("%s has more than %d bytes", name, most)}
 	}
 	return data, nil
+}
+
+// Bundle is a mirror in one file.
+type Bundle struct {
+	Bundle *release.Bundle
+	Label  string
+}
+
+// Name is the label.
+func (m Bundle) Name() string { return m.Label }
+
+// Open opens a file of the bundle.
+func (m Bundle) Open(_ context.Context, name string, offset, length int64) (io.ReadCloser, error) {
+	f, err := m.Bundle.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	if length < 0 {
+		return io.NopCloser(f), nil
+	}
+	return io.NopCloser(io.NewSectionReader(f, offset, length)), nil
 }

@@ -6,7 +6,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/coracle-os/coracle/image/gpt"
 	"github.com/coracle-os/coracle/initrd/partition"
 )
 
@@ -17,21 +16,18 @@ type file struct{ *os.File }
 func (f file) Uncache() { _ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED) }
 
 // Open opens the disk that has the root partition of device node root, such as
-// "/dev/vda3". sys and dev are as in package partition. The second result is
-// the device of its EFI system partition. The caller closes Disk.File.
-func Open(sys, dev, root string) (Disk, string, error) {
+// "/dev/vda3". sys and dev are as in package partition. The caller closes
+// Disk.File.
+func Open(sys, dev, root string) (Disk, error) {
 	disks, err := partition.Scan(sys, dev)
 	if err != nil {
-		return Disk{}, "", fmt.Errorf("open the disk of %s: %w", root, err)
+		return Disk{}, fmt.Errorf("open the disk of %s: %w", root, err)
 	}
 	for _, d := range disks {
-		esp, found := "", false
+		found := false
 		for _, p := range d.Partitions {
 			if p.Device == root {
 				found = true
-			}
-			if p.Type == gpt.TypeESP {
-				esp = p.Device
 			}
 		}
 		if !found {
@@ -39,9 +35,9 @@ func Open(sys, dev, root string) (Disk, string, error) {
 		}
 		f, err := os.OpenFile(d.Device, os.O_RDWR, 0)
 		if err != nil {
-			return Disk{}, "", fmt.Errorf("open the disk of %s: %w", root, err)
+			return Disk{}, fmt.Errorf("open the disk of %s: %w", root, err)
 		}
-		return Disk{File: file{f}, Size: d.Size, SectorSize: d.SectorSize}, esp, nil
+		return Disk{File: file{f}, Size: d.Size, SectorSize: d.SectorSize}, nil
 	}
-	return Disk{}, "", fmt.Errorf("open the disk of %s: no disk has that partition", root)
+	return Disk{}, fmt.Errorf("open the disk of %s: no disk has that partition", root)
 }
