@@ -153,8 +153,11 @@ func judge(l entries.Listing, rootHash, counted string) (t trial, notice string)
 		return trial{on: true, version: name.Version}, fmt.Sprintf("the boot loader counts tries of %q, but no boot entry starts root hash %s", counted, rootHash)
 	}
 	t = trial{on: own.Name.Counted, version: own.Name.Version}
-	if t.on != (counted != "") {
-		notice = fmt.Sprintf("the boot entry is %s, but the boot loader says it counted %q; the entry's name counts", own.File, counted)
+	switch {
+	case t.on && counted == "":
+		notice = fmt.Sprintf("the boot entry %s counts tries, but the boot loader does not say so; the entry's name counts", own.File)
+	case !t.on && counted != "":
+		notice = fmt.Sprintf("the boot loader says it counts tries of %q, but the boot entry is %s; the entry's name counts", counted, own.File)
 	}
 	others := slices.ContainsFunc(l.Files, func(f entries.File) bool {
 		return f.RootHash != rootHash && f.RootHash != "" && !f.Name.Bad()
@@ -163,42 +166,45 @@ func judge(l entries.Listing, rootHash, counted string) (t trial, notice string)
 	return t, notice
 }
 
-// armed returns the newest release that was to be booted and is not judged yet.
-// history is newest first.
-func armed(history []store.Record) (store.Record, bool) {
-	judged := map[string]bool{}
-	for _, r := range history {
-		switch r.Kind {
-		case store.KindGood, store.KindFallback, store.KindQuarantine:
-			judged[r.RootHash] = true
-		case store.KindInstalled, store.KindRollback:
-			return r, r.RootHash != "" && !judged[r.RootHash]
-		}
-	}
-	return store.Record{}, false
-}
-
-// fellBack tells if the armed release has failed for good: another system runs,
-// and its entry has no tries left. An entry with tries left, or none, was not
-// tried to the end: somebody chose another one in the boot menu.
-func fellBack(l entries.Listing, a store.Record, rootHash string) bool {
-	if a.RootHash == rootHash {
-		return false
-	}
+// failedReleases returns the releases that failed for good and were not noticed
+// yet: their entries have no tries left after some were made, and another system
+// runs. An entry with tries left was not tried to the end: somebody chose
+// another one in the boot menu. The entries say it, not the history: it holds
+// when the power went between arming and recording. history is newest first.
+func failedReleases(l entries.Listing, history []store.Record, running string) []store.Record {
+	var failed []store.Record
 	for _, f := range l.Files {
-		// A damaged file does not tell its root hash.
-		if f.RootHash == a.RootHash || (f.RootHash == "" && f.Name.Version == a.Version) {
-			return f.Name.Bad()
+		if !f.Name.Bad() || f.Name.Done == 0 || f.RootHash == running {
+			continue
+		}
+		r := store.Record{Version: f.Name.Version, RootHash: f.RootHash}
+		noticed := false
+		for _, h := range history {
+			if h.RootHash != r.RootHash && !(f.RootHash == "" && h.Version == r.Version) {
+				continue
+			}
+			if h.Kind == store.KindInstalled || h.Kind == store.KindRollback || h.Kind == store.KindFallback {
+				// A damaged file does not tell its root hash.
+				r.RootHash, r.Channel, r.Time = h.RootHash, h.Channel, h.Time
+				noticed = h.Kind == store.KindFallback
+				break
+			}
+		}
+		if !noticed && r.RootHash != "" {
+			failed = append(failed, r)
 		}
 	}
-	return false
+	return failed
 }
 
 // failureReason is why the release failed: what its own boots recorded, or what
 // follows from their having recorded nothing.
 func failureReason(history []store.Record, a store.Record) string {
 	for _, r := range history {
-		if r.Kind == store.KindFailed && r.RootHash == a.RootHash && !r.Time.Before(a.Time) && r.Reason != "" {
+		if r.RootHash == a.RootHash && r.Kind == store.KindInstalled {
+			break // what was before is of another attempt
+		}
+		if r.Kind == store.KindFailed && r.RootHash == a.RootHash && r.Reason != "" {
 			return r.Reason
 		}
 	}

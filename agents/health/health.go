@@ -45,7 +45,6 @@ import (
 type gate struct {
 	info    bootinfo.Info
 	counted string // the loader's word
-	pending bool   // an update was armed in this very boot
 	store   *store.Store
 	log     io.Writer
 	every   time.Duration // between attempts
@@ -125,39 +124,39 @@ func (g *gate) look() (t trial, err error) {
 		if t, notice = judge(l, g.info.RootHash, g.counted); notice != "" {
 			g.say("%s", notice)
 		}
-		if !g.pending {
-			if err := g.notice(l); err != nil {
-				g.say("%v", err)
-			}
+		if err := g.notice(l); err != nil {
+			g.say("%v", err)
 		}
 		return nil
 	})
 	return t, err
 }
 
-// notice quarantines the armed release when the machine fell back from it.
+// notice quarantines the releases that the machine fell back from.
 func (g *gate) notice(l entries.Listing) error {
 	history, err := g.store.History(0)
 	if err != nil {
 		return err
 	}
-	a, ok := armed(history)
-	if !ok || !fellBack(l, a, g.info.RootHash) {
+	failed := failedReleases(l, history, g.info.RootHash)
+	if len(failed) == 0 {
 		return nil
 	}
 	found, err := g.evidence()
 	if err != nil {
 		g.say("%v", err)
 	}
-	reason := failureReason(history, a)
-	g.say("version %s failed and is quarantined: %s", a.Version, reason)
 	now, text := g.now().UTC(), found.String()
-	err = g.store.Quarantine(store.Quarantined{RootHash: a.RootHash, Version: a.Version, Reason: reason, Time: now, Evidence: text})
-	if err == nil {
-		err = g.store.Add(store.Record{Time: now, Kind: store.KindFallback, Version: a.Version, RootHash: a.RootHash, Channel: a.Channel, Reason: reason, Evidence: text})
-	}
-	if err != nil {
-		return err
+	for _, a := range failed {
+		reason := failureReason(history, a)
+		g.say("version %s failed and is quarantined: %s", a.Version, reason)
+		err := g.store.Quarantine(store.Quarantined{RootHash: a.RootHash, Version: a.Version, Reason: reason, Time: now, Evidence: text})
+		if err == nil { // last: without it, all of this is done again
+			err = g.store.Add(store.Record{Time: now, Kind: store.KindFallback, Version: a.Version, RootHash: a.RootHash, Channel: a.Channel, Reason: reason, Evidence: text})
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return found.Clear()
 }
@@ -229,8 +228,6 @@ func onMachine(info bootinfo.Info, stdio program.Stdio) *gate {
 		every: attemptEvery, settle: 10 * time.Second, now: time.Now, reboot: reboot,
 		forget: func() error { return baseline.Remove("/") },
 	}
-	_, err := os.Stat("/run/update-engine/reboot-needed")
-	g.pending = err == nil
 	g.directory = func(f func(entries.Dir) error) error { return withEntries(info.RootDevice, f) }
 	g.tasks = func() []task { return machineTasks(info, g.say) }
 	g.evidence = func() (evidence.Evidence, error) {

@@ -117,7 +117,6 @@ func TestGate(t *testing.T) {
 		files   map[string]string
 		tasks   []task
 		history []store.Record
-		pending bool
 		want    result
 	}{
 		{name: "not on trial", files: map[string]string{"coracle-1.efi": hashA}, tasks: []task{fails},
@@ -132,8 +131,8 @@ func TestGate(t *testing.T) {
 		{name: "a check hangs", files: map[string]string{"coracle-1+0-3.efi": hashA, "coracle-0.efi": hashB}, tasks: []task{hangs},
 			want: result{Files: []string{"coracle-0.efi", "coracle-1+0-3.efi"}, Judged: "bad", Rebooted: true,
 				History: []string{"failed 1: health check failed: the shop answers: not good after 20ms: it did not end"}}},
-		{name: "sick, and nothing to fall back to", files: map[string]string{"coracle-1+0-3.efi": hashA, "coracle-2+0-3.efi": hashB}, tasks: []task{fails},
-			want: result{Files: []string{"coracle-1+0-3.efi", "coracle-2+0-3.efi"}, Judged: "bad",
+		{name: "sick, and nothing to fall back to", files: map[string]string{"coracle-1+0-3.efi": hashA, "coracle-2+0-0.efi": hashB}, tasks: []task{fails},
+			want: result{Files: []string{"coracle-1+0-3.efi", "coracle-2+0-0.efi"}, Judged: "bad",
 				History: []string{"failed 1: health check failed: the shop answers: not good after 20ms: connection refused"}}},
 		{name: "fell back", files: map[string]string{"coracle-1.efi": hashA, "coracle-2+0-3.efi": hashB},
 			history: []store.Record{installed, {Kind: store.KindFailed, RootHash: hashB, Reason: "health check failed: disk"}},
@@ -146,14 +145,22 @@ func TestGate(t *testing.T) {
 				"installed 2"}}},
 		{name: "the other one was chosen in the boot menu", files: map[string]string{"coracle-1.efi": hashA, "coracle-2+3-0.efi": hashB}, history: []store.Record{installed},
 			want: result{Files: []string{"coracle-1.efi", "coracle-2+3-0.efi"}, Judged: "not on trial", History: []string{"installed 2"}}},
-		{name: "armed in this boot", files: map[string]string{"coracle-1.efi": hashA, "coracle-2+0-0.efi": hashB}, history: []store.Record{installed}, pending: true,
+		{name: "fell back, and the power went before the update was recorded", files: map[string]string{"coracle-1.efi": hashA, "coracle-2+0-3.efi": hashB},
+			history: []store.Record{{Kind: store.KindFailed, RootHash: hashB, Reason: "health check failed: disk"}},
+			want: result{Files: []string{"coracle-1.efi", "coracle-2+0-3.efi"}, Judged: "not on trial", History: []string{
+				"fallback 2: health check failed: disk", "quarantined 2: health check failed: disk", "failed : health check failed: disk"}}},
+		{name: "a second attempt failed otherwise than the first", files: map[string]string{"coracle-1.efi": hashA, "coracle-2+0-3.efi": hashB},
+			history: []store.Record{installed, {Kind: store.KindFailed, RootHash: hashB, Reason: "disk"}, {Kind: store.KindFallback, RootHash: hashB, Reason: "disk"}, installed,
+				{Kind: store.KindFailed, RootHash: hashB, Reason: "network"}},
+			want: result{Files: []string{"coracle-1.efi", "coracle-2+0-3.efi"}, Judged: "not on trial", History: []string{
+				"fallback 2: network", "quarantined 2: network", "failed : network", "installed 2", "fallback : disk", "failed : disk", "installed 2"}}},
+		{name: "left behind on purpose", files: map[string]string{"coracle-1.efi": hashA, "coracle-2+0-0.efi": hashB}, history: []store.Record{installed},
 			want: result{Files: []string{"coracle-1.efi", "coracle-2+0-0.efi"}, Judged: "not on trial", History: []string{"installed 2"}}},
 		{name: "started without an entry", files: map[string]string{"coracle-2.efi": hashB},
 			want: result{Files: []string{"coracle-2.efi"}, Judged: "not on trial"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			m := newMachine(t, tt.files, tt.tasks...)
-			m.pending = tt.pending
 			for _, r := range tt.history {
 				if err := m.store.Add(r); err != nil {
 					t.Fatal(err)
