@@ -222,8 +222,12 @@ func TestDamagedChunk(t *testing.T) {
 			t.Errorf("%s: got %v, want another error than ErrDamaged", name, err)
 		}
 	}
-	if err := d.Decode(dst, c, stored); err != nil {
+	room := bytes.Repeat([]byte{0xff}, 2*len(dst))
+	if err := d.Decode(room[:len(dst)], c, stored); err != nil {
 		t.Errorf("the decoder is of no use after errors: %v", err)
+	}
+	if !bytes.Equal(room[len(dst):], bytes.Repeat([]byte{0xff}, len(dst))) {
+		t.Error("the decoder wrote behind its room")
 	}
 }
 

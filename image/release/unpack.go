@@ -45,7 +45,8 @@ func (d *Decoder) Decode(dst []byte, c Chunk, stored []byte) error {
 		copy(dst, stored)
 		return nil
 	}
-	out, err := d.zstd.DecodeAll(stored, dst[:0])
+	// The capacity is cut because the decoder uses what it gets.
+	out, err := d.zstd.DecodeAll(stored, dst[:0:len(dst)])
 	if err != nil {
 		return fmt.Errorf("unpack chunk at %d of the blob: %w; the publisher's index and blob do not belong together", c.Offset, err)
 	}
