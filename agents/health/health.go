@@ -52,7 +52,7 @@ type gate struct {
 
 	directory func(func(entries.Dir) error) error // opens the boot entries
 	tasks     func() []task
-	evidence  func() (evidence.Evidence, error)
+	evidence  func(rootHash string) (evidence.Evidence, error)
 	judged    func(string) error // tells the result to the programs of this boot
 	forget    func() error       // the baseline
 	reboot    func(reason string)
@@ -142,15 +142,17 @@ func (g *gate) notice(l entries.Listing) error {
 	if len(failed) == 0 {
 		return nil
 	}
-	found, err := g.evidence()
-	if err != nil {
-		g.say("%v", err)
-	}
-	now, text := g.now().UTC(), found.String()
+	now, clear := g.now().UTC(), func() error { return nil }
 	for _, a := range failed {
+		found, err := g.evidence(a.RootHash)
+		if err != nil {
+			g.say("%v", err)
+		}
+		clear = found.Clear
+		text := found.String()
 		reason := failureReason(history, a)
 		g.say("version %s failed and is quarantined: %s", a.Version, reason)
-		err := g.store.Quarantine(store.Quarantined{RootHash: a.RootHash, Version: a.Version, Reason: reason, Time: now, Evidence: text})
+		err = g.store.Quarantine(store.Quarantined{RootHash: a.RootHash, Version: a.Version, Reason: reason, Time: now, Evidence: text})
 		if err == nil { // last: without it, all of this is done again
 			err = g.store.Add(store.Record{Time: now, Kind: store.KindFallback, Version: a.Version, RootHash: a.RootHash, Channel: a.Channel, Reason: reason, Evidence: text})
 		}
@@ -158,7 +160,7 @@ func (g *gate) notice(l entries.Listing) error {
 			return err
 		}
 	}
-	return found.Clear()
+	return clear()
 }
 
 // good marks the release good. The entry comes first: it is what counts.
@@ -230,9 +232,9 @@ func onMachine(info bootinfo.Info, stdio program.Stdio) *gate {
 	}
 	g.directory = func(f func(entries.Dir) error) error { return withEntries(info.RootDevice, f) }
 	g.tasks = func() []task { return machineTasks(info, g.say) }
-	g.evidence = func() (evidence.Evidence, error) {
+	g.evidence = func(rootHash string) (evidence.Evidence, error) {
 		id, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
-		return evidence.Collect("/", string(id), "")
+		return evidence.Collect("/", string(id), rootHash)
 	}
 	g.judged = func(result string) error {
 		if err := os.WriteFile(baseline.Judged, []byte(result+"\n"), 0o644); err != nil {

@@ -76,10 +76,12 @@ func newMachine(t *testing.T, files map[string]string, tasks ...task) *machine {
 		every: time.Millisecond, settle: time.Millisecond, now: func() time.Time { return time.Unix(1e9, 0) },
 		directory: func(f func(entries.Dir) error) error { return f(entries.OSDir(m.dir)) },
 		tasks:     func() []task { return tasks },
-		evidence:  func() (evidence.Evidence, error) { return evidence.Evidence{Kernel: []string{"Kernel panic"}}, nil },
-		judged:    func(r string) error { m.result = r; return nil },
-		forget:    func() error { return nil },
-		reboot:    func(string) { m.rebooted = true },
+		evidence: func(string) (evidence.Evidence, error) {
+			return evidence.Evidence{Kernel: []string{"Kernel panic"}}, nil
+		},
+		judged: func(r string) error { m.result = r; return nil },
+		forget: func() error { return nil },
+		reboot: func(string) { m.rebooted = true },
 	}
 	return m
 }

@@ -29,6 +29,7 @@ const (
 	MaxLines = 60      // of each kind
 	MaxLine  = 400     // bytes
 	maxDump  = 1 << 20 // bytes read of one pstore record
+	maxBoots = 10      // looked at, from the newest
 )
 
 // Evidence is what is known of one failed boot.
@@ -47,14 +48,14 @@ type Evidence struct {
 	Files []string `json:"files,omitempty"`
 }
 
-// Collect gathers the evidence of the last boot before this one. after is the
-// boot that armed the release, as a boot id, or "": a boot at or before it is
-// not taken for the failed one. root is "/" on the machine. What cannot be read
-// is told in the error; the evidence is what could be.
-func Collect(root, current, after string) (Evidence, error) {
+// Collect gathers the evidence of the last boot of the release with that root
+// hash, apart from the current one, which is given by its id. root is "/" on
+// the machine. What cannot be read is told in the error; the evidence is what
+// could be.
+func Collect(root, current, rootHash string) (Evidence, error) {
 	var e Evidence
 	kernelErr := e.pstore(filepath.Join(root, "sys/fs/pstore"))
-	journalErr := e.journal(root, current, after)
+	journalErr := e.journal(root, current, rootHash)
 	return e, errors.Join(kernelErr, journalErr)
 }
 
@@ -110,7 +111,7 @@ func (e Evidence) Clear() error {
 	return errors.Join(errs...)
 }
 
-func (e *Evidence) journal(root, current, after string) error {
+func (e *Evidence) journal(root, current, rootHash string) error {
 	dirs, err := query.LocalDirs(root)
 	if err != nil {
 		return fmt.Errorf("read the journal of the failed boot: %w", err)
@@ -120,7 +121,7 @@ func (e *Evidence) journal(root, current, after string) error {
 		return fmt.Errorf("read the journal of the failed boot: %w", err)
 	}
 	defer j.Close()
-	id, ok := failedBoot(j.Boots(), current, after)
+	id, ok := failedBoot(j, current, rootHash)
 	if !ok {
 		return nil
 	}
@@ -148,18 +149,29 @@ func failedUnit(r *journal.Record) (name string, ok bool) {
 	return name, err == nil && priority <= 3 && name != "" && r.Get("_PID") == "1"
 }
 
-// failedBoot picks the last boot between the two.
-func failedBoot(boots []query.Boot, current, after string) (journal.ID, bool) {
-	for i := len(boots) - 1; i >= 0; i-- {
-		switch id := plain(boots[i].ID.String()); {
-		case id == plain(current):
-			continue
-		case after != "" && id == plain(after):
-			return journal.ID{}, false
+// failedBoot picks the last boot of the release: the kernel's first messages
+// have its command line, and that the root hash.
+func failedBoot(j *query.Journal, current, rootHash string) (journal.ID, bool) {
+	boots := j.Boots()
+	for i := len(boots) - 1; i >= max(0, len(boots)-maxBoots); i-- {
+		if id := boots[i].ID; plain(id.String()) != plain(current) && booted(j, id, rootHash) {
+			return id, true
 		}
-		return boots[i].ID, true
 	}
 	return journal.ID{}, false
+}
+
+func booted(j *query.Journal, id journal.ID, rootHash string) bool {
+	n := 0
+	for r := range j.Forward(&query.Filter{Boot: &id, Fields: [][]string{{"_TRANSPORT=kernel"}}}) {
+		if strings.Contains(r.Get("MESSAGE"), "roothash="+rootHash) {
+			return true
+		}
+		if n++; n == 100 {
+			break
+		}
+	}
+	return false
 }
 
 // plain takes the dashes from a boot id: the kernel writes them, the journal
