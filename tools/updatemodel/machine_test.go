@@ -103,8 +103,7 @@ type publisher struct {
 	url    string
 	mu     sync.Mutex
 	served int64
-	// Filter may answer a request itself; it then returns true.
-	filter func(w http.ResponseWriter, r *http.Request) bool
+	limit  int64 // the server is gone after so many bytes; 0 is never
 }
 
 func newPublisher(t testing.TB, c *clock) *publisher {
@@ -119,13 +118,10 @@ func newPublisher(t testing.TB, c *clock) *publisher {
 	return p
 }
 
-// serve serves a directory, with the publisher's filter and count.
+// serve serves a directory, with the publisher's limit and count.
 func (p *publisher) serve(t testing.TB, dir string) string {
 	files := http.FileServer(http.Dir(dir))
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if p.filter != nil && p.filter(w, r) {
-			return
-		}
 		files.ServeHTTP(counter{w, p}, r)
 	}))
 	t.Cleanup(server.Close)
@@ -138,6 +134,20 @@ type counter struct {
 }
 
 func (c counter) Write(b []byte) (int, error) {
+	if len(b) > 4096 { // small parts, so that a limit is met well
+		n, err := c.Write(b[:4096])
+		if err != nil {
+			return n, err
+		}
+		m, err := c.Write(b[4096:])
+		return n + m, err
+	}
+	c.p.mu.Lock()
+	gone := c.p.limit > 0 && c.p.served > c.p.limit
+	c.p.mu.Unlock()
+	if gone {
+		panic(http.ErrAbortHandler)
+	}
 	n, err := c.ResponseWriter.Write(b)
 	c.p.mu.Lock()
 	defer c.p.mu.Unlock()

@@ -51,8 +51,10 @@ func (b *blocks) carryOut(ctx context.Context, p *delta.Plan) error {
 	}
 	for _, fetches := range [][]delta.Fetch{p.Fetches, delta.Refetch(b.in.Index, b.bad)} {
 		for _, f := range fetches {
-			if err := b.fetch(ctx, f); err != nil {
-				return err
+			for _, part := range b.parts(f) {
+				if err := b.fetch(ctx, part); err != nil {
+					return err
+				}
 			}
 		}
 	}
@@ -127,6 +129,24 @@ func (b *blocks) zero(ctx context.Context, r delta.Run) error {
 		}
 	}
 	return nil
+}
+
+// atOnce is how much is fetched before it is written, in bytes: what a broken
+// transfer costs at most.
+const atOnce = 512 << 10
+
+// parts cuts a fetch into parts of about atOnce bytes.
+func (b *blocks) parts(f delta.Fetch) []delta.Fetch {
+	var parts []delta.Fetch
+	for i := f.First; i <= f.Last; i++ {
+		c := b.in.Index.Root[i]
+		if n := len(parts); n > 0 && parts[n-1].Length+c.Length <= atOnce {
+			parts[n-1].Last, parts[n-1].Length = i, parts[n-1].Length+c.Length
+			continue
+		}
+		parts = append(parts, delta.Fetch{Range: c.Range(), First: i, Last: i})
+	}
+	return parts
 }
 
 func (b *blocks) fetch(ctx context.Context, f delta.Fetch) error {
