@@ -73,18 +73,28 @@ func (d *daemon) run(ctx context.Context) error {
 	if err := d.release(ctx); err != nil {
 		return err
 	}
-	d.state("running")
-	for !d.pending() {
-		if err := d.sleep(ctx, lookEvery); err != nil {
+	for {
+		d.state("running")
+		for !d.pending() {
+			if err := d.sleep(ctx, lookEvery); err != nil {
+				return err
+			}
+		}
+		d.state("waiting")
+		d.say("a new release waits for the reboot")
+		if err := d.permission(ctx); err != nil {
+			return err
+		}
+		if gone, err := d.leave(ctx); gone || err != nil {
+			return err
+		}
+		// The update engine began with a newer release, and takes this one
+		// apart: not now.
+		d.say("the release does not wait any more")
+		if err := d.release(ctx); err != nil {
 			return err
 		}
 	}
-	d.state("waiting")
-	d.say("a new release waits for the reboot")
-	if err := d.permission(ctx); err != nil {
-		return err
-	}
-	return d.leave(ctx)
 }
 
 // release gives back the place that this machine held over its reboot. It is
@@ -173,19 +183,23 @@ func (d *daemon) take(ctx context.Context) error {
 	return nil
 }
 
-// leave reboots, after a warning when somebody is logged in.
-func (d *daemon) leave(ctx context.Context) error {
-	if d.people() {
+// leave reboots, after a warning when somebody is logged in. It returns false
+// when no release waits any more.
+func (d *daemon) leave(ctx context.Context) (bool, error) {
+	if d.pending() && d.people() {
 		d.broadcast(fmt.Sprintf("This machine reboots into a new release in %s.", peopleWait))
 		d.say("somebody is logged in; rebooting in %s", peopleWait)
 		if err := d.sleep(ctx, peopleWait); err != nil {
-			return err
+			return false, err
 		}
+	}
+	if !d.pending() {
+		return false, nil
 	}
 	d.broadcast("This machine reboots into a new release now.")
 	d.state("rebooting")
 	d.prepare(ctx)
-	return d.retry(ctx, func() error { return d.reboot(ctx) })
+	return true, d.retry(ctx, func() error { return d.reboot(ctx) })
 }
 
 // retry calls f until it succeeds or ctx ends, with growing waits.

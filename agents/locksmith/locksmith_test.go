@@ -119,6 +119,7 @@ func TestDaemon(t *testing.T) {
 		store    bool // etcd runs here
 		people   bool
 		judgedAt time.Duration
+		gone     [2]time.Duration // the release does not wait from then to then
 		window   [2]string
 		want     []string
 	}{
@@ -143,6 +144,9 @@ func TestDaemon(t *testing.T) {
 			want: []string{"state starting", "unlock", "state running", "after 10s", "state waiting", "after 15s", "lock", "state rebooting", "reboot"}},
 		{name: "the quorum after the lock was taken", strategy: EtcdLock, lock: fakeLock{members: [][]Member{alone, fragile, alone, alone}},
 			want: []string{"state starting", "unlock", "state running", "after 10s", "state waiting", "lock", "unlock", "after 5s", "lock", "state rebooting", "reboot"}},
+		{name: "a newer release comes while people are warned", strategy: EtcdLock, people: true, gone: [2]time.Duration{time.Minute, 10 * time.Minute},
+			want: []string{"state starting", "unlock", "state running", "after 10s", "state waiting", "lock", "after 5m0s", "unlock", "state running",
+				"after 4m50s", "state waiting", "lock", "after 5m0s", "state rebooting", "reboot"}},
 		{name: "it holds the lock already", strategy: EtcdLock, lock: fakeLock{lock: []error{semaphore.ErrHolds}},
 			want: []string{"state starting", "unlock", "state running", "after 10s", "state waiting", "lock", "state rebooting", "reboot"}},
 	} {
@@ -165,12 +169,15 @@ func TestDaemon(t *testing.T) {
 			store := tt.lock
 			store.event = event
 			d := &daemon{config: Config{Strategy: tt.strategy, Window: w}, id: "m", log: &log, lock: &store,
-				now:     func() time.Time { return now },
-				sleep:   func(_ context.Context, d time.Duration) error { now, slept = now.Add(d), slept+d; return nil },
-				pending: func() bool { return now.Sub(begin) >= 10*time.Second },
-				judged:  func() bool { return now.Sub(begin) >= tt.judgedAt },
-				active:  func(context.Context) bool { return tt.store },
-				people:  func() bool { return tt.people }, broadcast: func(string) {}, prepare: func(context.Context) {},
+				now:   func() time.Time { return now },
+				sleep: func(_ context.Context, d time.Duration) error { now, slept = now.Add(d), slept+d; return nil },
+				pending: func() bool {
+					at := now.Sub(begin)
+					return at >= 10*time.Second && (at < tt.gone[0] || at >= tt.gone[1])
+				},
+				judged: func() bool { return now.Sub(begin) >= tt.judgedAt },
+				active: func(context.Context) bool { return tt.store },
+				people: func() bool { return tt.people }, broadcast: func(string) {}, prepare: func(context.Context) {},
 				reboot: func(context.Context) error { event("reboot"); return nil },
 				state:  func(s string) { event("state " + s) },
 			}
