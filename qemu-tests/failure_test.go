@@ -126,7 +126,7 @@ func TestTruncated(t *testing.T) {
 // is not virtio: the console still lets its owner in.
 func TestAlone(t *testing.T) {
 	m := machine.Boot(t, machine.Options{NoNetwork: true, Bus: "nvme", KernelArgs: "coracle.autologin"})
-	m.WaitConsole(`core@\S+[:~ ].*\$ `, 0, machine.BootTimeout)
+	m.WaitConsole(`core@localhost\S* ~ \$`, 0, machine.BootTimeout)
 	from := len(m.Console())
 	m.Type("journalctl -u systemd-networkd -u coreos-cloudinit --no-pager; systemctl is-system-running; echo end-$((1+1))\n")
 	m.WaitConsole(`end-2`, from, time.Minute)

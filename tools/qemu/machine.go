@@ -147,7 +147,7 @@ func extraDriveArgs(i int, d Drive) []string {
 
 func (c Config) networkArgs() []string {
 	if c.NoNetwork {
-		return []string{"-netdev", "hubport,id=net0,hubid=0", "-device", "virtio-net-pci,netdev=net0,romfile="}
+		return []string{"-netdev", "socket,id=net0,udp=127.0.0.1:9,localaddr=127.0.0.1:0", "-device", "virtio-net-pci,netdev=net0,romfile="}
 	}
 	spec := "user,id=net0"
 	for _, f := range c.Forwards {
