@@ -27,6 +27,10 @@ func Main(_ context.Context, _ []string, stdio program.Stdio) int {
 		return 1
 	}
 	code := 0
+	// The hardware first: the network waits for its driver.
+	if _, err := loader.LoadForAll("/sys"); err != nil {
+		fmt.Fprintln(stdio.Err, err)
+	}
 	for _, name := range Named("/") {
 		err := loader.Load(name)
 		if err == nil {
@@ -36,9 +40,6 @@ func Main(_ context.Context, _ []string, stdio program.Stdio) int {
 		if !strings.Contains(err.Error(), "could not find") {
 			code = 1
 		}
-	}
-	if _, err := loader.LoadForAll("/sys"); err != nil {
-		fmt.Fprintln(stdio.Err, err)
 	}
 	return code
 }

@@ -130,6 +130,9 @@ func run(ctx context.Context, o options, stdio program.Stdio) (ok bool, err erro
 	p.Executor = &apply.Executor{
 		Root: "/", Machine: system{}, Now: time.Now, Host: host, KeyName: o.keyName, Workspace: o.workspace,
 	}
+	if !o.explicit() {
+		p.Services = "services.target"
+	}
 	summary := p.Run(ctx)
 	summary.Millis = time.Since(began).Milliseconds()
 	return !summary.Failed(), writeSummary(SummaryPath, summary)

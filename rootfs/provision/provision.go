@@ -56,6 +56,9 @@ type Provisioner struct {
 	Fetch       func(ctx context.Context, address string) ([]byte, error)
 	Hostname    func() string
 	Executor    *apply.Executor // nil: plan only
+	// Services is what apply.Executor.Services says; it counts for the last of
+	// the sources, for an earlier one does not know what a later one configures.
+	Services string
 	// Say tells the owner one line.
 	Say func(line string)
 
@@ -84,13 +87,22 @@ func (p *Provisioner) Run(ctx context.Context) Summary {
 			}
 			wait(source.Name+": waiting for the network, it names the machine's addresses", p.addressesKnown)
 		}
+		p.last(i == len(p.Sources)-1 && p.URL == "")
 		p.apply(ctx, source)
 	}
 	if p.URL != "" {
-		wait("waiting for the network, to fetch " + p.URL, p.anyAddress)
+		wait("waiting for the network, to fetch "+p.URL, p.anyAddress)
+		p.last(true)
 		p.apply(ctx, p.fetch(ctx))
 	}
 	return p.summary
+}
+
+// last lets the machine's services start with the source, if it is the last.
+func (p *Provisioner) last(last bool) {
+	if last && p.Executor != nil {
+		p.Executor.Services = p.Services
+	}
 }
 
 // addressesKnown asks for an IPv4 address: documents name hardly any other, and

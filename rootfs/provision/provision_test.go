@@ -105,6 +105,24 @@ func links(prefixes ...string) []Interface {
 	return []Interface{i}
 }
 
+// TestServices has the machine's services begin when the last source is
+// written and not before, and only if they would have to wait.
+func TestServices(t *testing.T) {
+	command := func(name, unit string) userdata.Source {
+		return userdata.Source{Name: name, Data: []byte("#cloud-config\ncoreos: {units: [{name: " + unit + ", command: start}]}\n")}
+	}
+	w := newWorld(t, nil, command("oem", "a.service"), command("fw_cfg", "b.service"))
+	w.Services = "services.target"
+	w.Run(context.Background())
+	want := []string{
+		"start a.service", "oem: cloud-config applied: 5 steps, 1 changed something",
+		"begin services.target", "start b.service", "fw_cfg: cloud-config applied: 5 steps, 1 changed something",
+	}
+	if diff := cmp.Diff(want, w.events); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 // TestIntroduction is the example that users start from.
 func TestIntroduction(t *testing.T) {
 	w := newWorld(t, links("10.0.2.15/24"), userdata.Source{Name: "fw_cfg", Data: []byte(`#cloud-config
@@ -131,6 +149,7 @@ coreos:
         ExecStart=/usr/bin/docker run --name hello busybox /bin/sh -c "while true; do echo Hello World; sleep 1; done"
         ExecStop=/usr/bin/docker stop hello
 `)})
+	w.Services = "services.target"
 	summary := w.Run(context.Background())
 	if summary.Failed() {
 		t.Errorf("failed: %+v", summary)
@@ -138,7 +157,7 @@ coreos:
 	want := []string{
 		"fw_cfg: waiting for the network, it names the machine's addresses",
 		"wait", "core can log in",
-		"reload", "start etcd.service", "start hello1.service",
+		"reload", "begin services.target", "start etcd.service", "start hello1.service",
 		"fw_cfg: cloud-config applied: 11 steps, 6 changed something",
 	}
 	if diff := cmp.Diff(want, w.events); diff != "" {

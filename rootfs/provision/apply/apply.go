@@ -82,6 +82,10 @@ type Executor struct {
 	// takes minutes to start holds up neither the steps after it nor the boot;
 	// the command goes on by itself. 0 is 60 s.
 	CommandTimeout time.Duration
+	// Services is a unit to begin to start when all files are written, before
+	// the first unit's command: what the machine offers anyway need not wait
+	// for commands, of which each waits for its unit. "" is none.
+	Services string
 
 	unitsChanged, networkChanged bool
 }
@@ -142,6 +146,7 @@ func (e *Executor) step(ctx context.Context, action cloudconfig.Action) (changed
 	case cloudconfig.RestartNetwork:
 		return e.restartNetwork(ctx)
 	case cloudconfig.UnitCommand:
+		e.services(ctx)
 		return true, e.command(ctx, a)
 	case cloudconfig.RunScript:
 		return true, e.script(ctx, a.Content)
@@ -173,6 +178,18 @@ func (e *Executor) restartNetwork(ctx context.Context) (changed bool, err error)
 	}
 	e.networkChanged = false
 	return true, e.command(ctx, cloudconfig.UnitCommand{Verb: "restart", Unit: "systemd-networkd.service"})
+}
+
+// services begins to start Services, once. If it fails, PID 1 starts them after
+// provisioning, as without this.
+func (e *Executor) services(ctx context.Context) {
+	if e.Services == "" {
+		return
+	}
+	if _, err := e.reload(ctx); err == nil {
+		_ = e.Machine.Start(ctx, e.Services)
+	}
+	e.Services = ""
 }
 
 // command acts on a unit. Masked and enabled units that no reload step follows
