@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -199,6 +200,9 @@ func (m Bundle) Name() string { return m.Label }
 
 // Open opens a file of the bundle.
 func (m Bundle) Open(_ context.Context, name string, offset, length int64) (io.ReadCloser, error) {
+	if !slices.Contains(m.Bundle.Names(), name) {
+		return nil, fmt.Errorf("%s: %w", name, fs.ErrNotExist)
+	}
 	f, err := m.Bundle.Open(name)
 	if err != nil {
 		return nil, err
