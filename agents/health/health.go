@@ -55,7 +55,7 @@ type gate struct {
 	evidence  func(rootHash string) (evidence.Evidence, error)
 	judged    func(string) error // tells the result to the programs of this boot
 	forget    func() error       // the baseline
-	reboot    func(reason string)
+	reboot    func(ctx context.Context, reason string)
 	now       func() time.Time
 }
 
@@ -108,7 +108,7 @@ func (g *gate) run(ctx context.Context) error {
 		return ctx.Err()
 	}
 	if err != nil {
-		return g.unhealthy(t, err)
+		return g.unhealthy(ctx, t, err)
 	}
 	return g.good(t)
 }
@@ -200,7 +200,7 @@ func (g *gate) raiseFloor(version string) error {
 }
 
 // unhealthy records the reason and reboots.
-func (g *gate) unhealthy(t trial, cause error) error {
+func (g *gate) unhealthy(ctx context.Context, t trial, cause error) error {
 	reason := "health check failed: " + cause.Error()
 	err := bounded(20*time.Second, "record the reason", func() error {
 		return g.store.Add(store.Record{Time: g.now().UTC(), Kind: store.KindFailed, Version: t.version, RootHash: g.info.RootHash, Reason: reason})
@@ -216,7 +216,7 @@ func (g *gate) unhealthy(t trial, cause error) error {
 		return nil
 	}
 	g.say("version %s: %s; rebooting", t.version, reason)
-	g.reboot(fmt.Sprintf("coracle-health: version %s: %s; rebooting", t.version, reason))
+	g.reboot(ctx, fmt.Sprintf("coracle-health: version %s: %s; rebooting", t.version, reason))
 	return nil
 }
 
@@ -274,16 +274,20 @@ func withEntries(rootDevice string, f func(entries.Dir) error) (err error) {
 
 // reboot takes the machine down without waiting for services, and does not rely
 // on anybody to do so.
-func reboot(reason string) {
+func reboot(ctx context.Context, reason string) {
 	if f, err := os.OpenFile("/dev/kmsg", os.O_WRONLY, 0); err == nil {
 		_, _ = io.WriteString(f, "<2>"+strings.ReplaceAll(reason, "\n", " ")+"\n")
 		f.Close()
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	ask, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 	defer cancel()
-	_, err := control.Client{}.Collect(ctx, control.Request{Verb: control.Reboot, Flags: control.Flags{Force: 1}})
+	_, err := control.Client{}.Collect(ask, control.Request{Verb: control.Reboot, Flags: control.Flags{Force: 1}})
 	if err == nil {
-		time.Sleep(time.Minute)
+		select {
+		case <-ctx.Done(): // PID 1 is at it
+			return
+		case <-time.After(time.Minute):
+		}
 	}
 	_ = bounded(20*time.Second, "sync", func() error { unix.Sync(); return nil })
 	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
