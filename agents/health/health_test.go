@@ -81,7 +81,7 @@ func newMachine(t *testing.T, files map[string]string, tasks ...task) *machine {
 		},
 		judged: func(r string) error { m.result = r; return nil },
 		forget: func() error { return nil },
-		reboot: func(string) { m.rebooted = true },
+		reboot: func(context.Context, string) { m.rebooted = true },
 	}
 	return m
 }
