@@ -1,7 +1,8 @@
 // Package erofs writes a tree.Tree as an EROFS image, the root file system of
 // an image: read-only, uncompressed, every file that does not fit beside its
-// inode in 4 KiB-aligned blocks of its own in the order of the tree's walk. So
-// a changed file changes its own blocks and the inode table, and nothing else.
+// inode in 4 KiB-aligned blocks of its own in the order of the tree's walk, and
+// files of 1 MiB and more at multiples of 512 KiB. So a changed file changes its
+// own blocks and the inode table, and nothing else; see Alignment.
 //
 // The format is that of Linux (Documentation/filesystems/erofs.rst); the
 // writer is github.com/erofs/go-erofs. mkfs.erofs 1.5 (Debian 12) was measured
@@ -53,7 +54,7 @@ const (
 // give the same bytes. A source that is shorter or longer than its entry says,
 // an extended attribute that the format cannot hold and a failed write are
 // errors; out then holds nothing usable.
-func Write(out io.WriteSeeker, t tree.Tree, opts Options) (int64, error) {
+func Write(out File, t tree.Tree, opts Options) (int64, error) {
 	if t.Len() == 0 {
 		return 0, errors.New("write EROFS image: the tree is empty; it needs at least a root directory")
 	}
@@ -85,6 +86,9 @@ func Write(out io.WriteSeeker, t tree.Tree, opts Options) (int64, error) {
 	}
 	if size%BlockSize != 0 {
 		return 0, fmt.Errorf("write EROFS image: %d bytes are no whole number of blocks; the output must be empty at the start", size)
+	}
+	if size, err = alignLarge(out, size, t); err != nil {
+		return 0, fmt.Errorf("write EROFS image: align large files: %w", err)
 	}
 	return size, nil
 }

@@ -312,3 +312,42 @@ func BenchmarkWrite(b *testing.B) {
 		b.ReportMetric(float64(info.Size()), "image-bytes")
 	}
 }
+
+// A large file that grows moves the large files behind it by whole alignments;
+// the digests under one block of the hash tree then stay together.
+func TestLargeFilesAligned(t *testing.T) {
+	build := func(first int) []byte {
+		var entries []tree.Entry
+		for i, size := range []int{first, 3*Alignment + 1, 100, LargeFile} {
+			content := bytes.Repeat([]byte{byte('a' + i)}, size)
+			entries = append(entries, tree.File(fmt.Sprintf("%d", i), 0o755, content), tree.File(fmt.Sprintf("%d-small", i), 0o644, content[:100]))
+		}
+		image := write(t, mustTree(t, entries...), testOptions)
+		run(t, "fsck.erofs", image)
+		content, err := os.ReadFile(image)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return content
+	}
+	starts := func(image []byte) (at []int) {
+		for _, letter := range []byte("abd") {
+			at = append(at, bytes.Index(image, bytes.Repeat([]byte{letter}, 2*BlockSize)))
+		}
+		return at
+	}
+	one, two := build(2*Alignment), build(2*Alignment+BlockSize+5)
+	for _, image := range [][]byte{one, two} {
+		for i, at := range starts(image) {
+			if at < 0 || at%Alignment != 0 {
+				t.Errorf("large file %d starts at %d", i, at)
+			}
+		}
+	}
+	if diff := cmp.Diff([]int{Alignment, 3 * Alignment, 7 * Alignment}, starts(one)); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]int{Alignment, 4 * Alignment, 8 * Alignment}, starts(two)); diff != "" {
+		t.Error(diff)
+	}
+}
