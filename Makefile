@@ -12,7 +12,7 @@ help:
 	@echo 'make run     build the image, boot it in QEMU and log in'
 	@echo 'make test    check, build and boot: everything that proves it works'
 	@echo 'make image   build the image only, into build/'
-	@echo 'make bench   print build times, sizes, boot times and memory'
+	@echo 'make bench   print build times, sizes of images and updates, boot times and memory'
 	@echo 'make unit    formatting, vet and the tests that need no machine'
 	@echo 'make setup   install the Debian packages that are missing'
 
@@ -36,4 +36,4 @@ test: unit image
 	$(GO) test -timeout 35m -v ./qemu-tests/...
 
 bench: image
-	$(GO) test -timeout 60m -run '^$$' -bench . -benchtime 1x ./qemu-tests/...
+	$(GO) test -timeout 60m -run '^$$' -bench . -benchtime 1x ./image/delta ./tools/tufrepo ./qemu-tests/...
