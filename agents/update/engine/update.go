@@ -145,28 +145,39 @@ func (e *Engine) install(ctx context.Context, client *fetch.Client, r *fetch.Rel
 	if release.CompareVersions(target.Version, e.Running.Version) < 0 {
 		downgrade = target.RootHash
 	}
-	return e.ESP(func(d entries.Dir) error {
-		in := &install.Install{
-			Disk: disk, ESP: d, Running: e.Running.RootHash, Version: target.Version, Index: x, Log: e.Log,
-			Range: func(ctx context.Context, want release.Range, check func([]byte) error) ([]byte, error) {
-				return client.Range(ctx, r, want, check)
-			},
-			Progress: func(done, blocks int64) {
-				e.set(func(s *updatectl.Status) { s.Percent = int(100 * done / blocks) })
-			},
-		}
-		if err := e.walk(ctx, in, target, say); err != nil {
-			return e.failed(ctx, target.Version, err)
-		}
-		if err := e.Store.SetValue("downgrade", downgrade); err != nil {
-			e.Log.Warn("cannot remember the downgrade", "error", err)
-		}
-		e.record(store.Record{Kind: store.KindInstalled, Version: target.Version, RootHash: target.RootHash, Bytes: client.Received()})
-		e.needReboot(target)
-		say(fmt.Sprintf("version %s is in slot %s, %d bytes fetched; it starts at the next boot", target.Version, in.Slot(), client.Received()))
-		e.Log.Info("installed", "version", target.Version, "slot", in.Slot(), "bytes", client.Received())
-		return nil
-	})
+	in := &install.Install{
+		Disk: disk, Running: e.Running.RootHash, Version: target.Version, Index: x, Log: e.Log,
+		Range: func(ctx context.Context, want release.Range, check func([]byte) error) ([]byte, error) {
+			return client.Range(ctx, r, want, check)
+		},
+		Progress: func(done, blocks int64) {
+			e.set(func(s *updatectl.Status) { s.Percent = int(100 * done / blocks) })
+		},
+	}
+	if err := e.walk(ctx, in, target, say); err != nil {
+		return e.failed(ctx, target.Version, err)
+	}
+	if err := e.Store.SetValue("downgrade", downgrade); err != nil {
+		e.Log.Warn("cannot remember the downgrade", "error", err)
+	}
+	e.record(store.Record{Kind: store.KindInstalled, Version: target.Version, RootHash: target.RootHash, Bytes: client.Received()})
+	e.needReboot(target)
+	say(fmt.Sprintf("version %s is in slot %s, %d bytes fetched; it starts at the next boot", target.Version, in.Slot(), client.Received()))
+	e.Log.Info("installed", "version", target.Version, "slot", in.Slot(), "bytes", client.Received())
+	return nil
+}
+
+// do performs one write. The EFI system partition is open only while it is
+// needed, not through a long download.
+func (e *Engine) do(ctx context.Context, in *install.Install, w update.Write) error {
+	switch w {
+	case update.Check, update.Disarm, update.Arm:
+		return e.ESP(func(d entries.Dir) error {
+			in.ESP = d
+			return in.Do(ctx, w)
+		})
+	}
+	return in.Do(ctx, w)
 }
 
 // walk takes the state machine from Found to Armed and does its writes.
@@ -187,7 +198,7 @@ func (e *Engine) walk(ctx context.Context, in *install.Install, target update.Ta
 					return err
 				}
 			}
-			if err := in.Do(ctx, w); err != nil {
+			if err := e.do(ctx, in, w); err != nil {
 				return fmt.Errorf("%s: %w", w, err)
 			}
 			if w == update.Disarm { // an earlier armed release is no more
