@@ -32,8 +32,11 @@ func BenchmarkBoot(b *testing.B) {
 		m := machine.Boot(b, machine.Options{UserData: benchUserData})
 		m.Dial("core")
 		figures["poweron-to-login-s"] = append(figures["poweron-to-login-s"], time.Since(start).Seconds())
+		// One wait inside: every login and every question costs the machine
+		// processor time that the services want.
+		m.Run(`timeout 180 bash -c 'for u in sshd etcd docker; do until systemctl is-active $u.service >/dev/null; do sleep 1; done; done'`)
 		for _, unit := range []string{"sshd", "etcd", "docker"} {
-			m.Eventually("systemctl is-active "+unit+".service || true", "active\n", 3*time.Minute)
+			// CLOCK_MONOTONIC, which begins with the kernel.
 			us := number(b, m.Run("systemctl show --value -p ActiveEnterTimestampMonotonic "+unit+".service"))
 			figures[unit+"-ready-s"] = append(figures[unit+"-ready-s"], us/1e6)
 		}

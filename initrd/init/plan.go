@@ -39,6 +39,7 @@ func plan() []step {
 		{"modules", "device-mapper, EROFS and overlayfs are modules; drivers follow the hardware", loadModules},
 		{"partitions", "the root hash gives the UUIDs of the root and its hash tree", findPartitions},
 		{"verity", "nothing is read from the root that does not verify", openVerity},
+		{"watchdog driver", "a machine whose watchdog is not built in has one too", armLateWatchdog},
 		{"root", "the verified root, read-only", mountRoot},
 		{"grow", "the state partition takes what the disk has", growState},
 		{"state", "/var keeps what the machine must remember", mountState},
@@ -123,6 +124,22 @@ func armWatchdog(_ context.Context, b *boot) error {
 	return nil
 }
 
+// armLateWatchdog arms the watchdog whose driver has come since, or else the
+// kernel's own: that one ends a hang of programs, though not one of the kernel.
+func armLateWatchdog(ctx context.Context, b *boot) error {
+	if b.dog == nil {
+		_ = armWatchdog(ctx, b) // it only notices
+	}
+	if b.dog != nil {
+		return nil
+	}
+	if err := b.loader.Load("softdog"); err != nil {
+		b.notice(fmt.Sprintf("no watchdog: %v", err))
+		return nil
+	}
+	return armWatchdog(ctx, b)
+}
+
 // loadModules loads the drivers of what is there already, and beside it what
 // every boot needs; findPartitions follows the hardware that appears later.
 func loadModules(_ context.Context, b *boot) error {
@@ -184,7 +201,7 @@ func findPartitions(_ context.Context, b *boot) error {
 		func(wait time.Duration) {
 			if wait == waiting.Poll && !told && sinceKernelStart()-b.start > 3*time.Second {
 				told = true
-				b.console.Info("waiting for the disk with root " + b.info.RootHash[:16])
+				b.console.Notice("waiting for the disk with root " + b.info.RootHash[:16])
 			}
 			b.follow(wait)
 		})
