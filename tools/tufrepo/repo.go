@@ -130,13 +130,6 @@ func (r *Repo) load() (err error) {
 	return nil
 }
 
-// checkSignatures says whether the root accepts the other roles' metadata; a
-// root that was published before them makes them renew.
-func (r *Repo) checkSignatures() error {
-	return errors.Join(r.root.VerifyDelegate(metadata.TARGETS, r.targets),
-		r.root.VerifyDelegate(metadata.SNAPSHOT, r.snapshot), r.root.VerifyDelegate(metadata.TIMESTAMP, r.timestamp))
-}
-
 // lastRoot is the highest version of root.json that is published.
 func (r *Repo) lastRoot() (int64, error) {
 	entries, err := os.ReadDir(filepath.Join(r.Dir, MetadataDir))

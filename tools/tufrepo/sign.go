@@ -58,9 +58,13 @@ type change struct {
 // written, clients see no difference; the repository must then be opened anew.
 func (r *Repo) publish(c change) error {
 	all := append(roots{r.root}, c.extra...)
+	// A root that was published before the rest, because old keys are lost,
+	// and a publisher that was killed then.
+	c.targets = c.targets || r.root.VerifyDelegate(metadata.TARGETS, r.targets) != nil
+	c.snapshot = c.snapshot || c.targets || r.root.VerifyDelegate(metadata.SNAPSHOT, r.snapshot) != nil
 	// Find all keys first, so that nothing is written when one is missing.
 	needed := []string{metadata.TIMESTAMP}
-	if c.snapshot || c.targets {
+	if c.snapshot {
 		needed = append(needed, metadata.SNAPSHOT)
 	}
 	if c.targets {
@@ -86,7 +90,7 @@ func (r *Repo) publish(c change) error {
 		}
 		r.snapshot.Signed.Meta["targets.json"] = metaFile(s.Version, b)
 	}
-	if c.snapshot || c.targets {
+	if c.snapshot {
 		s := &r.snapshot.Signed
 		s.Version, s.Expires = s.Version+1, r.expires(r.Expiry.Snapshot)
 		b, err := sign(r.snapshot, signers[metadata.SNAPSHOT])
@@ -125,11 +129,11 @@ func (r *Repo) expires(after time.Duration) time.Time {
 func (r *Repo) Refresh() ([]string, error) {
 	soon := func(at time.Time, whole time.Duration) bool { return at.Sub(r.Now()) < whole/3 }
 	able := func(role string) bool { _, err := r.Keys.signers(role, roots{r.root}); return err == nil }
-	must := r.root.VerifyDelegate(metadata.TARGETS, r.targets) != nil
 	var c change
-	c.targets = must || soon(r.targets.Signed.Expires, r.Expiry.Targets) && able(metadata.TARGETS) && able(metadata.SNAPSHOT)
-	must = c.targets || r.root.VerifyDelegate(metadata.SNAPSHOT, r.snapshot) != nil
-	c.snapshot = must || soon(r.snapshot.Signed.Expires, r.Expiry.Snapshot) && able(metadata.SNAPSHOT)
+	c.targets = r.root.VerifyDelegate(metadata.TARGETS, r.targets) != nil ||
+		soon(r.targets.Signed.Expires, r.Expiry.Targets) && able(metadata.TARGETS) && able(metadata.SNAPSHOT)
+	c.snapshot = c.targets || r.root.VerifyDelegate(metadata.SNAPSHOT, r.snapshot) != nil ||
+		soon(r.snapshot.Signed.Expires, r.Expiry.Snapshot) && able(metadata.SNAPSHOT)
 	renewed := []string{metadata.TIMESTAMP}
 	if c.snapshot {
 		renewed = append(renewed, metadata.SNAPSHOT)
