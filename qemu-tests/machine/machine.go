@@ -10,6 +10,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -197,7 +198,8 @@ func (m *Machine) WaitEnd(within time.Duration) {
 	}
 }
 
-// Type writes text to the serial console.
+// Type writes text to the serial console. The connection stays open: QEMU
+// forgets what the guest has not yet taken when its peer goes.
 func (m *Machine) Type(text string) {
 	m.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -206,7 +208,8 @@ func (m *Machine) Type(text string) {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	defer conn.Close()
+	m.t.Cleanup(func() { conn.Close() })
+	go io.Copy(io.Discard, conn)
 	if _, err := fmt.Fprint(conn, text); err != nil {
 		m.t.Fatal(err)
 	}
