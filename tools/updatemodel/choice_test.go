@@ -195,6 +195,21 @@ func TestRollbackToDamaged(t *testing.T) {
 	s.untouched(t)
 }
 
+// TestRollbackToFailed has a release in the other slot that spent its tries.
+func TestRollbackToFailed(t *testing.T) {
+	s := newScene(t)
+	s.publish(t)
+	s.start(t)
+	s.update(t)
+	s.esp.files["coracle-1.1.0+0-3.efi"] = s.esp.files["coracle-1.1.0+3-0.efi"]
+	delete(s.esp.files, "coracle-1.1.0+3-0.efi")
+	s.log.ops = nil
+	if _, _, err := s.ask(updatectl.Request{Verb: "rollback"}); err == nil || !strings.Contains(err.Error(), "failed its 3 tries") {
+		t.Errorf("%v", err)
+	}
+	s.untouched(t)
+}
+
 // TestBundle applies a release from one file, without a server.
 func TestBundle(t *testing.T) {
 	s := newScene(t)

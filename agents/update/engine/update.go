@@ -309,9 +309,13 @@ func (e *Engine) rollback(say func(string)) (err error) {
 // other is the complete system in the slot that is not running.
 func other(l entries.Listing, slot slots.Slot, running string) (update.Target, error) {
 	for _, f := range l.Files {
-		if f.RootHash != running && slot.Holds(f.RootHash) {
-			return update.Target{Version: f.Name.Version, RootHash: f.RootHash}, nil
+		if f.RootHash == running || !slot.Holds(f.RootHash) {
+			continue
 		}
+		if f.Name.Bad() && f.Name.Done > 0 {
+			return update.Target{}, fmt.Errorf("roll back: version %s in slot %s failed its %d tries; there is nothing good to go back to", f.Name.Version, slot.Letter, f.Name.Done)
+		}
+		return update.Target{Version: f.Name.Version, RootHash: f.RootHash}, nil
 	}
 	return update.Target{}, fmt.Errorf("roll back: slot %s holds no system with a boot entry; there is nothing to go back to", slot.Letter)
 }

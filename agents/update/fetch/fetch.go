@@ -83,7 +83,6 @@ type Release struct {
 	index   *metadata.TargetFiles
 	blob    *metadata.TargetFiles
 	updater *updater.Updater
-	mirror  Mirror
 }
 
 // Errors of Check, besides those of mirrors.
@@ -153,8 +152,26 @@ func (c *Client) check(ctx context.Context, m Mirror, channel string) (*Release,
 	if err := u.Refresh(); err != nil {
 		return nil, err
 	}
-	r := &Release{updater: u, mirror: m}
+	if err := c.flush(); err != nil {
+		return nil, err
+	}
+	r := &Release{updater: u}
 	return r, c.read(r, channel)
+}
+
+// flush makes the trusted metadata outlast a power cut, which go-tuf does not:
+// what was seen once must not be forgotten.
+func (c *Client) flush() error {
+	for _, name := range []string{metadata.ROOT, metadata.TIMESTAMP, metadata.SNAPSHOT, metadata.TARGETS} {
+		f, err := os.Open(filepath.Join(c.dir, name+".json"))
+		if err != nil {
+			return fmt.Errorf("keep trusted metadata: %w", err)
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return fmt.Errorf("keep trusted metadata: %w", err)
+		}
+	}
+	return nil
 }
 
 // read reads the channel and the release that it names.
@@ -264,7 +281,7 @@ func (c *Client) trusted() ([]byte, error) {
 // Version returns another release of the same metadata, a stepping stone, which
 // stands in for the one of the channel.
 func (c *Client) Version(r *Release, version string) (*Release, error) {
-	step := &Release{Channel: r.Channel, updater: r.updater, mirror: r.mirror}
+	step := &Release{Channel: r.Channel, updater: r.updater}
 	step.Channel.Version = version
 	var err error
 	if step.index, err = r.updater.GetTargetInfo(release.Target(version, release.IndexName)); err != nil {
