@@ -20,7 +20,12 @@ import (
 )
 
 // Listen makes the control socket. One that a dead engine left is replaced.
+// While another engine answers, this is an error: two would write one slot.
 func Listen(file string) (*net.UnixListener, error) {
+	if conn, err := net.Dial("unix", file); err == nil {
+		conn.Close()
+		return nil, fmt.Errorf("make control socket: another update-engine answers on %s; use updatectl to ask it", file)
+	}
 	if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("make control socket: %w", err)
 	}

@@ -111,7 +111,7 @@ func (e *Engine) start() {
 	})
 	if err != nil {
 		e.Log.Warn("boot entries cannot be read; updates will fail until this is mended", "error", err)
-		e.set(func(s *updatectl.Status) { s.Error = err.Error() })
+		e.state.Error = err.Error()
 	}
 	if err := e.event(update.Event{Kind: update.Started, Target: armed}); err != nil {
 		e.Log.Error("start", "error", err)
