@@ -67,6 +67,9 @@ func run(ctx context.Context, console *console) (err error) {
 // restart waits and restarts the machine.
 func restart(console *console) {
 	console.Error(fmt.Sprintf("restarting in %d seconds", restartDelay/time.Second))
+	if err := keepLastWords(); err != nil {
+		console.Error(fmt.Sprintf("the log is not kept: %v", err))
+	}
 	time.Sleep(restartDelay)
 	unix.Sync()
 	for {
