@@ -43,8 +43,11 @@ const (
 	// BlockSize is the size of blocks of root and hash tree in bytes.
 	BlockSize = verity.BlockSize
 	// DefaultChunkBlocks is how many blocks a chunk of the root has unless
-	// told otherwise: 64 KiB.
-	DefaultChunkBlocks = 16
+	// told otherwise: 256 KiB. Measured on programs of 5 to 28 MB: as chunks of
+	// 64 KiB they compress to 106 to 110 % of what they do whole, of 256 KiB to
+	// 103 to 107 %, and the index is a quarter; one changed block costs some
+	// 80 KB instead of 20.
+	DefaultChunkBlocks = 64
 	// MaxDataBlocks is the largest root that an index can describe: 16 GiB.
 	MaxDataBlocks = 1 << 22
 	// MaxUKISize bounds a UKI, in bytes.
