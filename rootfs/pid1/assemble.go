@@ -107,7 +107,7 @@ func (p *process) serve(ctx context.Context, s *supervisor.Supervisor) {
 		go p.saveClock(ctx)
 		go p.takeTurns(ctx, s)
 		go p.watchTrial(ctx, s)
-		p.watchPowerButtons(ctx, s)
+		go p.watchPowerButtons(ctx, s)
 	}
 }
 
@@ -174,25 +174,41 @@ func (p *process) signals(s *supervisor.Supervisor) {
 // rtmin is the C library's SIGRTMIN.
 const rtmin = 34
 
-// watchPowerButtons powers off when a power button is pressed.
+// watchPowerButtons powers off when a power button is pressed. Their drivers are
+// loaded while units start already, so it looks for them for a while.
 func (p *process) watchPowerButtons(ctx context.Context, s *supervisor.Supervisor) {
-	devices, err := powerbutton.Devices("/sys", "/dev")
-	p.warn(err)
-	for _, d := range devices {
-		go func() {
-			f, err := os.Open(d)
-			if err != nil {
-				p.warn(err)
-				return
-			}
-			defer f.Close()
-			err = powerbutton.Watch(ctx, f, func() {
-				p.say(5, "Power button pressed.")
-				s.Shutdown(supervisor.PowerOff)
-			})
-			p.warn(err)
-		}()
+	const (
+		interval = time.Second
+		attempts = 120
+	)
+	for range attempts {
+		devices, err := powerbutton.Devices("/sys", "/dev")
+		p.warn(err)
+		for _, d := range devices {
+			go p.watchPowerButton(ctx, d, s)
+		}
+		if len(devices) > 0 {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(interval):
+		}
 	}
+}
+
+func (p *process) watchPowerButton(ctx context.Context, device string, s *supervisor.Supervisor) {
+	f, err := os.Open(device)
+	if err != nil {
+		p.warn(err)
+		return
+	}
+	defer f.Close()
+	p.warn(powerbutton.Watch(ctx, f, func() {
+		p.say(5, "Power button pressed.")
+		s.Shutdown(supervisor.PowerOff)
+	}))
 }
 
 // saveClock notes the time every few minutes, for a machine whose power is
