@@ -161,10 +161,10 @@ func checkUnits(t *testing.T, m *machine.Machine) {
 	if got := m.Run("systemctl is-active tree.service"); got != "active" {
 		t.Errorf("tree.service is %q after start", got)
 	}
-	m.Eventually("pgrep -fc 'sleep 100[01]'", "2", 10*time.Second)
+	m.Eventually("pgrep -fc '^sleep 100[01]'", "2", 10*time.Second)
 	m.Run("sudo systemctl stop tree.service")
 	m.Run("sudo systemctl reset-failed tree.service") // its shell had to be killed
-	if got := m.Exec("core", "pgrep -f 'sleep 100[01]'"); got.Out != "" {
+	if got := m.Exec("core", "pgrep -f '^sleep 100[01]'"); got.Out != "" {
 		t.Errorf("stopping tree.service left processes %q", got.Out)
 	}
 	if r := m.Exec("core", "systemctl is-active tree.service"); r.Code != 3 {
