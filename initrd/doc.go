@@ -1,0 +1,11 @@
+// Package initrd is the folder of stage 1: what runs from the kernel's first
+// process until the verified root takes over.
+//
+// Its program, init, loads the drivers of the disks, finds root and hash tree
+// by the identifiers that the root hash on the command line gives, opens them
+// with dm-verity, enlarges and mounts the state partition, lays /etc over it
+// and switches root. When it cannot, it says why on the console and restarts
+// after ten seconds; coracle.debug on the command line gives a shell instead.
+//
+// Kernel arguments: roothash=HASH, coracle.debug.
+package initrd
