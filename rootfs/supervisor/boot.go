@@ -90,8 +90,12 @@ func (s *Supervisor) rescue() {
 	s.bootDone(jobs.Failed)
 }
 
-// bootDone ends the boot: the console now belongs to those who log in.
+// bootDone ends the boot: the console now belongs to those who log in. A boot
+// that a shutdown cancels leaves the console to that.
 func (s *Supervisor) bootDone(jobs.Result) {
+	if s.stopping {
+		return
+	}
 	s.finished, s.finishedAt = true, time.Now()
 	took := s.finishedAt.Sub(s.started)
 	s.log(6, "", "Startup finished in %s (userspace) after %s (kernel and stage 1).", took.Round(time.Millisecond), s.cfg.Uptime.Round(time.Millisecond))
