@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/coracle-os/coracle/qemu-tests/machine"
+	"github.com/coracle-os/coracle/tools/qemu"
 )
 
 const runs = 3 // of each measurement; the median is reported
@@ -29,7 +30,7 @@ func BenchmarkBoot(b *testing.B) {
 	figures := map[string][]float64{}
 	for range runs {
 		start := time.Now()
-		m := machine.Boot(b, machine.Options{UserData: benchUserData})
+		m := machine.Boot(b, machine.Options{UserData: benchUserData, Change: func(c *qemu.Config) { c.CPUs = 2 }})
 		m.Dial("core")
 		figures["poweron-to-login-s"] = append(figures["poweron-to-login-s"], time.Since(start).Seconds())
 		// One wait inside: every login and every question costs the machine
