@@ -24,12 +24,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func main() { os.Exit(run(os.Args, os.Stderr)) }
+func main() { os.Exit(run(os.Args, os.Stdout, os.Stderr)) }
 
-func run(args []string, stderr io.Writer) int {
+func run(args []string, stdout, stderr io.Writer) int {
 	args = args[1:]
 	if len(args) > 0 && args[0] == "--version" {
-		fmt.Fprintln(stderr, "docker-init of Coracle")
+		fmt.Fprintln(stdout, "tini version 0.19.0-coracle") // the words that dockerd looks for
 		return 0
 	}
 	if len(args) > 0 && args[0] == "--" {

@@ -15,7 +15,7 @@ import (
 func TestMain(m *testing.M) {
 	if os.Getenv("TEST_DOCKER_INIT") != "" {
 		os.Unsetenv("TEST_DOCKER_INIT")
-		os.Exit(run(os.Args, os.Stderr))
+		os.Exit(run(os.Args, os.Stdout, os.Stderr))
 	}
 	os.Exit(m.Run())
 }

@@ -106,7 +106,7 @@ func (s *Supervisor) advanceStop(j *jobs.Job, c change) bool {
 	switch {
 	case down(c.to):
 		if j.Running {
-			s.stopped(j)
+			s.stopped(j, s.finish)
 		} else {
 			s.dirty = true
 		}

@@ -101,7 +101,7 @@ func (s *Supervisor) performStart(l *live, j *jobs.Job) {
 		s.log(4, l.u.Name, "Failed to start %s: %v", l.u.Description, err)
 		s.finish(j, result)
 	case result != "":
-		s.finish(j, result)
+		s.end(j, result) // there was nothing to do, so nothing to tell
 	}
 }
 
@@ -119,24 +119,24 @@ func (s *Supervisor) performStop(l *live, j *jobs.Job) {
 	_, sub := l.d.state()
 	waiting := sub == "auto-restart" && j.Type == transaction.Restart
 	if waiting || down(l.active()) {
-		s.stopped(j)
+		s.stopped(j, s.end)
 		return
 	}
 	s.announce(l, j, "Stopping")
 	l.d.stop()
 	if !j.Over() && j.Running && down(l.active()) {
-		s.stopped(j)
+		s.stopped(j, s.finish)
 	}
 }
 
 // stopped ends a stop, and turns a restart into a start.
-func (s *Supervisor) stopped(j *jobs.Job) {
+func (s *Supervisor) stopped(j *jobs.Job, end func(*jobs.Job, jobs.Result)) {
 	if j.Type == transaction.Restart {
 		s.queue.Become(j, transaction.Start)
 		s.dirty = true
 		return
 	}
-	s.finish(j, jobs.Done)
+	end(j, jobs.Done)
 }
 
 func (s *Supervisor) performReload(l *live, j *jobs.Job) {
@@ -267,11 +267,18 @@ func (s *Supervisor) tooOften(l *live) bool {
 // finish ends a job, says so, and lets others run.
 func (s *Supervisor) finish(j *jobs.Job, r jobs.Result) {
 	if l := s.units[j.Unit]; l != nil {
+		s.report(l, j, r)
+	}
+	s.end(j, r)
+}
+
+// end ends a job and lets others run.
+func (s *Supervisor) end(j *jobs.Job, r jobs.Result) {
+	if l := s.units[j.Unit]; l != nil {
 		if l.jobTimer != nil {
 			l.jobTimer.Stop()
 			l.jobTimer = nil
 		}
-		s.report(l, j, r)
 		s.needless(l)
 	}
 	s.queue.Finish(j, r)

@@ -111,6 +111,22 @@ func TestTargets(t *testing.T) {
 	}
 }
 
+// What is up already is not told to have started again, nor what is down to
+// have stopped.
+func TestNothingToDoIsNotTold(t *testing.T) {
+	s, log := start(t, map[string]string{"a.target": "[Unit]\nDescription=Alpha\nDefaultDependencies=no\n"})
+	for _, verb := range []control.Verb{control.Start, control.Start, control.Stop, control.Stop} {
+		if r, err := ask(t, s, verb, "a.target"); err != nil || r[0].Job != "done" {
+			t.Fatalf("%s: %v, %v", verb, r, err)
+		}
+	}
+	for _, want := range []string{"Reached target Alpha.", "Stopped target Alpha."} {
+		if n := strings.Count(strings.Join(log.text, "\n"), want); n != 1 {
+			t.Errorf("%q was told %d times, want once: %q", want, n, log.text)
+		}
+	}
+}
+
 // faulty is a driver that panics.
 type faulty struct{ passive }
 

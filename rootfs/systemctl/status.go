@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/term"
+
 	"github.com/coracle-os/coracle/rootfs/control"
 	"github.com/coracle-os/coracle/rootfs/unit/signals"
 	"github.com/coracle-os/coracle/rootfs/unit/timespan"
@@ -312,7 +314,7 @@ func (t *tool) cgroupTree(dir, indent string) {
 		return len(pids[i]) < len(pids[j]) || len(pids[i]) == len(pids[j]) && pids[i] < pids[j]
 	})
 	for _, pid := range pids {
-		lines = append(lines, func(twig, _ string) { fmt.Fprintf(t.Out, "%s%s%s %s\n", indent, twig, pid, t.commandLine(pid)) })
+		lines = append(lines, func(twig, _ string) { fmt.Fprintln(t.Out, t.fit(indent+twig+pid+" "+t.commandLine(pid))) })
 	}
 	entries, _ := os.ReadDir(dir)
 	for _, e := range entries {
@@ -338,11 +340,24 @@ func (t *tool) commandLine(pid string) string {
 	if err != nil || len(words) == 0 {
 		return "[" + t.comm(pid) + "]"
 	}
-	s := strings.Join(words, " ")
-	if r := []rune(s); len(r) > 120 && !t.o.full {
-		s = string(r[:119]) + "…"
+	return strings.Join(words, " ")
+}
+
+// fit shortens a line to the width of the terminal, unless --full says no.
+func (t *tool) fit(line string) string {
+	width := 0
+	if f, ok := t.Out.(*os.File); ok && !t.o.full {
+		width, _, _ = term.GetSize(int(f.Fd())) // not a terminal: no limit
 	}
-	return s
+	return shorten(line, width)
+}
+
+// shorten cuts a line to so many columns; 0 is no limit.
+func shorten(line string, width int) string {
+	if r := []rune(line); width > 0 && len(r) > width {
+		return string(r[:width-1]) + "…"
+	}
+	return line
 }
 
 // journal prints the last lines of the unit.
@@ -359,6 +374,6 @@ func (t *tool) journal(u control.Unit) {
 		fmt.Fprintln(t.Out)
 	}
 	for _, l := range lines {
-		fmt.Fprintln(t.Out, l)
+		fmt.Fprintln(t.Out, t.fit(l))
 	}
 }

@@ -161,3 +161,17 @@ func TestRequests(t *testing.T) {
 		}
 	}
 }
+
+func TestShorten(t *testing.T) {
+	for _, test := range []struct {
+		line  string
+		width int
+		want  string
+	}{
+		{"a line", 0, "a line"}, {"a line", 6, "a line"}, {"a line", 4, "a l…"}, {"├─1 ä", 4, "├─1…"},
+	} {
+		if got := shorten(test.line, test.width); got != test.want {
+			t.Errorf("shorten(%q, %d) = %q, want %q", test.line, test.width, got, test.want)
+		}
+	}
+}
