@@ -10,9 +10,9 @@ import (
 
 	"github.com/coracle-os/coracle/agents/health/baseline"
 	"github.com/coracle-os/coracle/agents/health/check"
-	"github.com/coracle-os/coracle/agents/update/entries"
 	"github.com/coracle-os/coracle/agents/update/store"
 	"github.com/coracle-os/coracle/initrd/bootinfo"
+	"github.com/coracle-os/coracle/initrd/entries"
 )
 
 // task is one thing that must be found good.

@@ -34,9 +34,9 @@ import (
 	"github.com/coracle-os/coracle/agents/health/baseline"
 	"github.com/coracle-os/coracle/agents/health/check"
 	"github.com/coracle-os/coracle/agents/health/evidence"
-	"github.com/coracle-os/coracle/agents/update/entries"
 	"github.com/coracle-os/coracle/agents/update/store"
 	"github.com/coracle-os/coracle/initrd/bootinfo"
+	"github.com/coracle-os/coracle/initrd/entries"
 	"github.com/coracle-os/coracle/rootfs/control"
 	"github.com/coracle-os/coracle/rootfs/program"
 )
@@ -259,13 +259,14 @@ func machineTasks(info bootinfo.Info, say func(string, ...any)) []task {
 // withEntries opens the boot entries. The disk may be busy at boot, and another
 // program may have the partition open, which is no obstacle.
 func withEntries(rootDevice string, f func(entries.Dir) error) (err error) {
+	opened := false
 	for range 5 {
-		var device string
-		if device, err = esp.Device(rootDevice); err == nil {
-			var fs *esp.FS
-			if fs, err = esp.Open(device); err == nil {
-				return errors.Join(f(entries.OSDir(fs.Path(entries.Directory))), fs.Close())
-			}
+		err = esp.Entries(rootDevice, func(d entries.Dir) error {
+			opened = true
+			return f(d)
+		})
+		if err == nil || opened {
+			return err
 		}
 		time.Sleep(2 * time.Second)
 	}

@@ -17,10 +17,10 @@ import (
 	"github.com/coracle-os/coracle/agents/health/baseline"
 	"github.com/coracle-os/coracle/agents/health/check"
 	"github.com/coracle-os/coracle/agents/health/evidence"
-	"github.com/coracle-os/coracle/agents/update/entries"
 	"github.com/coracle-os/coracle/agents/update/store"
 	"github.com/coracle-os/coracle/image/uki"
 	"github.com/coracle-os/coracle/initrd/bootinfo"
+	"github.com/coracle-os/coracle/initrd/entries"
 )
 
 // Root hashes of the releases of the tests.

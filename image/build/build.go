@@ -42,6 +42,7 @@ type Options struct {
 	Source     string // top of the repository
 	Output     string // directory of the results; is made when missing
 	Cache      string // directory of Debian packages, shared by builds of one user
+	Like       string // Output of another build, whose steps serve where they are the same; "" for none
 	Update     bool   // look for newer packages even if the recipe is unchanged
 	Now        func() time.Time
 	Report     func(step.Event) // called from several goroutines at once
@@ -68,6 +69,9 @@ type builder struct {
 // Run builds the image and returns what it was made of.
 func Run(ctx context.Context, o Options) (*manifest.Manifest, error) {
 	b := &builder{Options: o, store: &step.Store{Dir: filepath.Join(o.Output, "cache"), Now: o.Now, Report: o.Report}}
+	if o.Like != "" {
+		b.store.Like = filepath.Join(o.Like, "cache")
+	}
 	if err := os.MkdirAll(b.Output, 0o755); err != nil {
 		return nil, fmt.Errorf("make output directory: %w", err)
 	}

@@ -38,6 +38,12 @@ func (l packageLock) all() []debian.Package {
 	return append([]debian.Package{l.Kernel, l.Boot}, l.Root...)
 }
 
+// read reads the lock in a file, and reports whether it is of this request.
+func (l *packageLock) read(file, request string) bool {
+	text, err := os.ReadFile(file)
+	return err == nil && json.Unmarshal(text, l) == nil && l.Request == request
+}
+
 func id(p debian.Package) string { return p.Suite + "/" + p.Name }
 
 // packages resolves the recipe's packages and gets them into the cache.
@@ -49,10 +55,8 @@ func (b *builder) packages(ctx context.Context) (*packageSet, error) {
 	set := &packageSet{paths: map[string]string{}}
 	lockPath := filepath.Join(b.store.Dir, "packages.json")
 	request := b.packageRequest()
-	known := false
-	if text, err := os.ReadFile(lockPath); err == nil && !b.Update {
-		known = json.Unmarshal(text, &set.lock) == nil && set.lock.Request == request
-	}
+	known := !b.Update && (set.lock.read(lockPath, request) ||
+		b.store.Like != "" && set.lock.read(filepath.Join(b.store.Like, "packages.json"), request))
 	get := func() error {
 		for _, p := range set.lock.all() {
 			path, err := archive.Fetch(ctx, p, b.suite(p.Suite))

@@ -55,6 +55,7 @@ type Event struct {
 // Store is a directory of results.
 type Store struct {
 	Dir    string           // is made when missing
+	Like   string           // another store, whose results serve too; "" for none
 	Now    func() time.Time // a clock for Event.Elapsed and for what was used last
 	Report func(Event)      // is called from several goroutines at once; may be nil
 }
@@ -90,7 +91,13 @@ func (s *Store) Run(ctx context.Context, name string, key *Key, fill func(ctx co
 	}
 	parent := filepath.Join(s.Dir, name)
 	final := filepath.Join(parent, key.Sum()[:24])
-	if info, err := os.Stat(final); err == nil && info.IsDir() {
+	if s.Like != "" && !isDir(final) {
+		if other := filepath.Join(s.Like, name, filepath.Base(final)); isDir(other) {
+			s.report(Event{Name: name, State: Cached})
+			return other, nil
+		}
+	}
+	if isDir(final) {
 		now := s.Now()
 		// The time only decides what is removed first: failing to set it is harmless.
 		_ = os.Chtimes(final, now, now)
@@ -109,6 +116,11 @@ func (s *Store) Run(ctx context.Context, name string, key *Key, fill func(ctx co
 	}
 	s.report(Event{Name: name, State: Done, Elapsed: s.Now().Sub(start)})
 	return final, nil
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 // Note reports something worth knowing about the step name.
@@ -139,7 +151,7 @@ func (s *Store) fill(ctx context.Context, parent, final string, fill func(contex
 	}
 	if err := os.Rename(temporary, final); err != nil {
 		// Another build finished the same step first: its result is as good.
-		if info, statErr := os.Stat(final); statErr == nil && info.IsDir() {
+		if isDir(final) {
 			return nil
 		}
 		return err

@@ -64,6 +64,31 @@ func TestUnchangedInputsAreNotBuiltAgain(t *testing.T) {
 	}
 }
 
+func TestAnotherStoreServes(t *testing.T) {
+	like, _ := newStore(t)
+	calls := 0
+	first, err := like.Run(t.Context(), "tree", NewKey("a"), write("1", &calls))
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, events := newStore(t)
+	store.Like = like.Dir
+	second, err := store.Run(t.Context(), "tree", NewKey("a"), write("1", &calls))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second != first || calls != 1 || (*events)[0].State != Cached {
+		t.Errorf("got %q in %d calls, want %q of the other store", second, calls, first)
+	}
+	third, err := store.Run(t.Context(), "tree", NewKey("b"), write("2", &calls))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if filepath.Dir(filepath.Dir(third)) != store.Dir {
+		t.Errorf("a new result is in %q, want it in the store's own %q", third, store.Dir)
+	}
+}
+
 func TestAFailedStepLeavesNothing(t *testing.T) {
 	store, _ := newStore(t)
 	broken := errors.New("disk full")

@@ -74,8 +74,8 @@ func (m *Machine) Exec(user, command string) Result {
 	client := m.Dial(user)
 	defer client.Close()
 	session, err := client.NewSession()
-	if err != nil {
-		m.t.Fatalf("%s: %v", command, err)
+	if err != nil { // the machine is on its way down
+		return Result{Code: -1, Err: err.Error()}
 	}
 	defer session.Close()
 	var out, stderr bytes.Buffer

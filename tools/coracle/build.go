@@ -26,6 +26,7 @@ func cmdBuild(ctx context.Context, args []string, stdio program.Stdio) error {
 	flags.SetOutput(stdio.Err)
 	recipeFile := flags.String("recipe", "", "the recipe `file`; without it image/recipe/default.yaml")
 	output := flags.String("o", "build", "`directory` for the image and what is kept between builds")
+	like := flags.String("like", "", "`directory` of another build; what is the same there is not made again")
 	source := flags.String("source", "", "top `directory` of the sources; found from the current one without it")
 	update := flags.Bool("update", false, "look for newer Debian packages")
 	if err := parseFlags(flags, args); err != nil {
@@ -36,6 +37,11 @@ func cmdBuild(ctx context.Context, args []string, stdio program.Stdio) error {
 		return err
 	}
 	options.Update = *update
+	if *like != "" {
+		if options.Like, err = filepath.Abs(*like); err != nil {
+			return err
+		}
+	}
 	start := time.Now()
 	printer := newPrinter(stdio.Out, build.Steps(options.Recipe))
 	options.Report = printer.Report

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coracle-os/coracle/agents/update/entries"
+	"github.com/coracle-os/coracle/initrd/entries"
 	"github.com/coracle-os/coracle/rootfs/updatectl"
 	"github.com/coracle-os/coracle/tools/tufrepo"
 )

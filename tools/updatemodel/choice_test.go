@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coracle-os/coracle/agents/update/entries"
+	"github.com/coracle-os/coracle/initrd/entries"
 	"github.com/coracle-os/coracle/agents/update/store"
 	"github.com/coracle-os/coracle/image/release"
 	"github.com/coracle-os/coracle/rootfs/updatectl"

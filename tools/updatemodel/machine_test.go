@@ -18,7 +18,7 @@ import (
 
 	"github.com/coracle-os/coracle/agents/update"
 	"github.com/coracle-os/coracle/agents/update/engine"
-	"github.com/coracle-os/coracle/agents/update/entries"
+	"github.com/coracle-os/coracle/initrd/entries"
 	"github.com/coracle-os/coracle/agents/update/slots"
 	"github.com/coracle-os/coracle/agents/update/store"
 	"github.com/coracle-os/coracle/image/gpt"

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/coracle-os/coracle/agents/update/entries"
+	"github.com/coracle-os/coracle/initrd/entries"
 )
 
 // op is one thing that reached the disk or the EFI system partition.

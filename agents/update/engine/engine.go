@@ -21,9 +21,9 @@ import (
 	"time"
 
 	"github.com/coracle-os/coracle/agents/update"
-	"github.com/coracle-os/coracle/agents/update/entries"
 	"github.com/coracle-os/coracle/agents/update/slots"
 	"github.com/coracle-os/coracle/agents/update/store"
+	"github.com/coracle-os/coracle/initrd/entries"
 	"github.com/coracle-os/coracle/rootfs/updatectl"
 )
 

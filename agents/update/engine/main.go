@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -12,10 +11,10 @@ import (
 
 	"github.com/coracle-os/coracle/agents/esp"
 	"github.com/coracle-os/coracle/agents/update"
-	"github.com/coracle-os/coracle/agents/update/entries"
 	"github.com/coracle-os/coracle/agents/update/slots"
 	"github.com/coracle-os/coracle/agents/update/store"
 	"github.com/coracle-os/coracle/initrd/bootinfo"
+	"github.com/coracle-os/coracle/initrd/entries"
 	"github.com/coracle-os/coracle/rootfs/program"
 	"github.com/coracle-os/coracle/rootfs/updatectl"
 )
@@ -103,18 +102,6 @@ func machine(log *slog.Logger) (Deps, error) {
 			}
 			return disk, disk.File.Close, nil
 		},
-		ESP: func(f func(entries.Dir) error) error { return withESP(info.RootDevice, f) },
+		ESP: func(f func(entries.Dir) error) error { return esp.Entries(info.RootDevice, f) },
 	}, nil
-}
-
-func withESP(rootDevice string, f func(entries.Dir) error) error {
-	device, err := esp.Device(rootDevice)
-	if err != nil {
-		return err
-	}
-	fs, err := esp.Open(device)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f(entries.OSDir(fs.Path(entries.Directory))), fs.Close())
 }

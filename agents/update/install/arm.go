@@ -7,8 +7,8 @@ import (
 	"io"
 	"math"
 
-	"github.com/coracle-os/coracle/agents/update/entries"
 	"github.com/coracle-os/coracle/image/release"
+	"github.com/coracle-os/coracle/initrd/entries"
 )
 
 // arm writes the UKI under a temporary name, checks it as it stands there, and

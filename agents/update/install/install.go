@@ -17,11 +17,11 @@ import (
 	"log/slog"
 
 	"github.com/coracle-os/coracle/agents/update"
-	"github.com/coracle-os/coracle/agents/update/entries"
 	"github.com/coracle-os/coracle/agents/update/slots"
 	"github.com/coracle-os/coracle/image/delta"
 	"github.com/coracle-os/coracle/image/release"
 	"github.com/coracle-os/coracle/image/verity"
+	"github.com/coracle-os/coracle/initrd/entries"
 )
 
 // Range fetches a range of the release's blob for which check holds.

@@ -17,12 +17,12 @@ import (
 	"time"
 
 	"github.com/coracle-os/coracle/agents/update"
-	"github.com/coracle-os/coracle/agents/update/entries"
 	"github.com/coracle-os/coracle/agents/update/slots"
 	"github.com/coracle-os/coracle/image/gpt"
 	"github.com/coracle-os/coracle/image/release"
 	"github.com/coracle-os/coracle/image/uki"
 	"github.com/coracle-os/coracle/image/verity"
+	"github.com/coracle-os/coracle/initrd/entries"
 )
 
 const (
