@@ -11,6 +11,7 @@ import (
 	"github.com/coracle-os/coracle/agents/health/baseline"
 	"github.com/coracle-os/coracle/agents/health/check"
 	"github.com/coracle-os/coracle/agents/update/store"
+	"github.com/coracle-os/coracle/initrd/attempts"
 	"github.com/coracle-os/coracle/initrd/bootinfo"
 	"github.com/coracle-os/coracle/initrd/entries"
 )
@@ -203,6 +204,9 @@ func failureReason(history []store.Record, a store.Record) string {
 	for _, r := range history {
 		if r.RootHash == a.RootHash && r.Kind == store.KindInstalled {
 			break // what was before is of another attempt
+		}
+		if r.Kind == store.KindGood && r.RootHash == a.RootHash {
+			return fmt.Sprintf("it was good, and then did not last %s in any of %d starts in a row: a damaged disk does that; stage 1 gave it up", attempts.Lasting, attempts.Most)
 		}
 		if r.Kind == store.KindFailed && r.RootHash == a.RootHash && r.Reason != "" {
 			return r.Reason

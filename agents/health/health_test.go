@@ -274,3 +274,24 @@ func TestCountedName(t *testing.T) {
 		}
 	}
 }
+
+func TestFailureReason(t *testing.T) {
+	hash := strings.Repeat("2", 64)
+	failed := store.Record{Version: "2", RootHash: hash}
+	installed := store.Record{Kind: store.KindInstalled, RootHash: hash}
+	for _, test := range []struct {
+		name    string
+		history []store.Record // newest first
+		want    string
+	}{
+		{"nothing known", nil, "did not reach the health checks"},
+		{"its check failed", []store.Record{{Kind: store.KindFailed, RootHash: hash, Reason: "no sshd"}, installed}, "no sshd"},
+		{"an older attempt failed", []store.Record{installed, {Kind: store.KindFailed, RootHash: hash, Reason: "no sshd"}}, "did not reach"},
+		{"it was good once", []store.Record{{Kind: store.KindGood, RootHash: hash}, installed}, "it was good, and then did not last 5m0s"},
+		{"it was good before it was installed again", []store.Record{installed, {Kind: store.KindGood, RootHash: hash}}, "did not reach"},
+	} {
+		if got := failureReason(test.history, failed); !strings.Contains(got, test.want) {
+			t.Errorf("%s: %q, want %q in it", test.name, got, test.want)
+		}
+	}
+}

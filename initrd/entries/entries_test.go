@@ -180,3 +180,25 @@ func TestFullDisk(t *testing.T) {
 		t.Error("half of the file is left")
 	}
 }
+
+func TestPlanGiveUp(t *testing.T) {
+	for _, test := range []struct {
+		files []File
+		whole bool
+		want  string
+	}{
+		{[]File{file("coracle-1.efi", hashOne), file("coracle-2.efi", hashTwo)}, true, "rename coracle-2.efi coracle-2+0-3.efi; sync"},
+		{[]File{file("coracle-1+3-0.efi", hashOne), file("coracle-2.efi", hashTwo)}, true, "rename coracle-2.efi coracle-2+0-3.efi; sync"},
+		{[]File{file("coracle-1.efi", hashOne), file("coracle-2.efi", hashTwo)}, false, ""},
+		{[]File{file("coracle-1+0-3.efi", hashOne), file("coracle-2.efi", hashTwo)}, true, ""},
+		{[]File{file("coracle-1.efi", hashOne), file("coracle-2+1-2.efi", hashTwo)}, true, ""},
+		{[]File{file("coracle-1.efi", ""), file("coracle-2.efi", hashTwo)}, true, ""},
+		{[]File{file("coracle-1.efi", hashOne)}, true, ""},
+		{nil, true, ""},
+	} {
+		got := words(PlanGiveUp(Listing{Files: test.files}, hashTwo, func(string) bool { return test.whole }))
+		if got != test.want {
+			t.Errorf("%v, whole %v: %q, want %q", test.files, test.whole, got, test.want)
+		}
+	}
+}

@@ -179,6 +179,23 @@ func PlanGood(l Listing, running string) ([]Step, error) {
 	return synced(steps), nil
 }
 
+// PlanGiveUp makes the loader take another system than the running one, which
+// was marked good and does not last any more: its entry gets a name without
+// tries left. usable tells if the system of a root hash is whole on this disk.
+// The plan is empty when the loader counts the running one's tries itself, or
+// when there is no other system to take.
+func PlanGiveUp(l Listing, running string, usable func(rootHash string) bool) []Step {
+	own, ok := find(l, running)
+	other := slices.ContainsFunc(l.Files, func(f File) bool {
+		return f.RootHash != running && f.RootHash != "" && !f.Name.Bad() && usable(f.RootHash)
+	})
+	if !ok || !own.Name.Good() || !other {
+		return nil
+	}
+	spent := Name{Version: own.Name.Version, Counted: true, Done: Tries}
+	return synced([]Step{{Kind: Rename, File: own.File, To: spent.String(), Reason: "it does not last any more"}})
+}
+
 // find returns the entry that starts root hash; of several a good one, then
 // the one with most tries left.
 func find(l Listing, rootHash string) (File, bool) {

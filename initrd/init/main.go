@@ -57,7 +57,7 @@ func run(ctx context.Context, console *console) (err error) {
 	for _, step := range plan() {
 		begin := sinceKernelStart()
 		if err := step.do(ctx, boot); err != nil {
-			return fmt.Errorf("%s: %w", step.name, err)
+			return boot.countFailure(fmt.Errorf("%s: %w", step.name, err))
 		}
 		boot.done(step.name, begin)
 	}

@@ -43,6 +43,7 @@ func plan() []step {
 		{"root", "the verified root, read-only", mountRoot},
 		{"grow", "the state partition takes what the disk has", growState},
 		{"state", "/var keeps what the machine must remember", mountState},
+		{"attempts", "a release that does not last is left for another one", countStart},
 		{"etc", "the owner's changes lie over the root's /etc", mountEtc},
 		{"switch root", "the root's own init takes over", switchRoot},
 	}
@@ -58,6 +59,7 @@ type boot struct {
 	events   *uevent.Conn
 	found    partition.Found
 	dog      *watchdogHandle
+	counted  bool // this start, by package attempts
 	info     bootinfo.Info
 }
 

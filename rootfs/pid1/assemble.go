@@ -107,6 +107,7 @@ func (p *process) serve(ctx context.Context, s *supervisor.Supervisor) {
 		go p.saveClock(ctx)
 		go p.takeTurns(ctx, s)
 		go p.watchTrial(ctx, s)
+		go p.lasts(ctx)
 		go p.watchPowerButtons(ctx, s)
 	}
 }

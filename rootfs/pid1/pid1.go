@@ -125,6 +125,7 @@ func (p *process) life() {
 	p.serve(ctx, s)
 	s.Boot()
 	outcome := s.Run()
+	p.forgetStarts() // the machine ends because it was told to
 	p.end(outcome, s.ForceLevel())
 }
 

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coracle-os/coracle/initrd/attempts"
 	"github.com/coracle-os/coracle/rootfs/supervisor"
 )
 
@@ -73,6 +74,22 @@ func (p *process) takeTurns(ctx context.Context, s *supervisor.Supervisor) {
 		case <-time.After(10 * time.Second):
 		}
 	}
+}
+
+// lasts forgets the starts that stage 1 counts, once this one has lasted.
+func (p *process) lasts(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(attempts.Lasting):
+		p.forgetStarts()
+	}
+}
+
+func (p *process) forgetStarts() {
+	if p.container {
+		return
+	}
+	p.warn(attempts.Forget("/var"))
 }
 
 // Files of a boot on trial: the boot loader's word that it counts the tries, and

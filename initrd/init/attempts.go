@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/coracle-os/coracle/initrd/attempts"
+	"github.com/coracle-os/coracle/initrd/entries"
+	"github.com/coracle-os/coracle/initrd/esp"
+	"github.com/coracle-os/coracle/initrd/modules"
+	"github.com/coracle-os/coracle/initrd/partition"
+	"golang.org/x/sys/unix"
+)
+
+// countStart counts this start, and ends it when a release that was good does
+// not last any more and another system can take over.
+func countStart(_ context.Context, b *boot) error {
+	if b.info.VolatileState {
+		return nil
+	}
+	return b.count(filepath.Join(sysroot, "var"))
+}
+
+func (b *boot) count(state string) error {
+	b.counted = true
+	r := attempts.Read(state).Next(b.info.RootHash)
+	if err := r.Write(state); err != nil {
+		b.notice(err.Error())
+	}
+	if !r.Spent() {
+		return nil
+	}
+	text := fmt.Sprintf("this release was started %d times in a row without lasting %s", r.Starts-1, attempts.Lasting)
+	given, err := b.giveUp()
+	if err != nil {
+		b.notice(text + ", and cannot be given up: " + err.Error())
+	}
+	if !given {
+		b.notice(text + "; there is no other good system on the disk to take over")
+		return nil
+	}
+	if err := attempts.Forget(state); err != nil {
+		b.notice(err.Error())
+	}
+	return errors.New(text + "; the other system on the disk takes over at the next start")
+}
+
+// countFailure counts a start that fails in stage 1, before the state partition
+// was mounted. cause is why; what is returned may say more.
+func (b *boot) countFailure(cause error) error {
+	if b.counted || b.info.RootHash == "" {
+		return cause
+	}
+	for _, disk := range b.disks() {
+		part, ok := partition.State(disk)
+		if !ok {
+			continue
+		}
+		const target = "/state"
+		if err := os.MkdirAll(target, 0o755); err != nil {
+			return cause
+		}
+		if err := unix.Mount(part.Device, target, "ext4", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+			b.notice(fmt.Sprintf("this start is not counted: mount %s: %v", part.Device, err))
+			continue
+		}
+		err := b.count(target)
+		if unmountErr := unix.Unmount(target, 0); unmountErr != nil {
+			b.notice(fmt.Sprintf("unmount %s: %v", part.Device, unmountErr))
+		}
+		if err != nil {
+			return fmt.Errorf("%w; %w", cause, err)
+		}
+		return cause
+	}
+	return cause
+}
+
+// disks are the disk of the root, or, when it was not found, all.
+func (b *boot) disks() []partition.Disk {
+	if b.found.Disk.Device != "" {
+		return []partition.Disk{b.found.Disk}
+	}
+	disks, err := partition.Scan("/sys", "/dev")
+	if err != nil {
+		b.notice(err.Error())
+	}
+	return disks
+}
+
+// giveUp has the boot loader take another system that is whole on the disk. It
+// returns false when there is none.
+func (b *boot) giveUp() (given bool, err error) {
+	for _, disk := range b.disks() {
+		for _, part := range disk.Partitions {
+			if part.Name != esp.PartitionName {
+				continue
+			}
+			fs, openErr := esp.Open(part.Device, loadFAT)
+			if openErr != nil {
+				return false, openErr
+			}
+			dir := entries.OSDir(fs.Path(entries.Directory))
+			l, listErr := entries.List(dir)
+			steps := entries.PlanGiveUp(l, b.info.RootHash, func(hash string) bool { return holds(disk, hash) })
+			err = errors.Join(listErr, entries.Apply(dir, steps, nil), fs.Close())
+			return len(steps) > 0 && err == nil, err
+		}
+	}
+	return false, nil
+}
+
+// loadFAT loads what the kernel would ask modprobe for.
+func loadFAT() error {
+	loader, err := modules.New("/")
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{"nls_cp437", "nls_ascii", "nls_utf8", "vfat"} {
+		if err := loader.Load(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// holds is true when a disk has the partitions of the system with a root hash.
+func holds(disk partition.Disk, rootHash string) bool {
+	sum, err := hex.DecodeString(rootHash)
+	if err != nil || len(sum) != 32 {
+		return false
+	}
+	pair := partition.PairOf([32]byte(sum))
+	root, verity := false, false
+	for _, part := range disk.Partitions {
+		root = root || part.UUID == pair.Root
+		verity = verity || part.UUID == pair.Verity
+	}
+	return root && verity
+}
