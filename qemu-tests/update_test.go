@@ -3,6 +3,7 @@ package qemutests
 import (
 	"encoding/base64"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -162,9 +163,81 @@ func TestUpdates(t *testing.T) {
 	f.fails("0.3.0", "0.2.0", "B", "crashed or hung", "Kernel panic")
 	p.build(variant.Empty("0.3.1"))
 	f.fails("0.3.1", "0.2.0", "B", "crashed or hung", "boot failed: switch root")
+	p.build(variant.Hang("0.3.2"))
+	f.fails("0.3.2", "0.2.0", "B", "crashed or hung", "root [0-9a-f]{16} verified \\(slot A")
+	p.build(variant.Empty("0.3.3"))
+	f.damaged("0.3.3", "0.2.0", "B")
 	p.build(variant.Unhealthy("0.4.0"))
 	f.fails("0.4.0", "0.2.0", "B", "/usr/bin/false", "health check failed.*rebooting")
 	p.build(variant.Next("0.5.0"))
 	f.offer("0.5.0")
 	f.runs("0.5.0", "A")
+	f.destroyed("/dev/vda3", "0.5.0", "0.2.0", "B")
+}
+
+// damaged arms a release, destroys its UKI on the ESP before the restart, and
+// waits until the machine is back without a hand on it.
+func (f *follower) damaged(version, back, slot string) {
+	f.t.Helper()
+	f.Run("sudo systemctl stop locksmithd")
+	f.offer(version)
+	f.Eventually("updatectl status", "pending-reboot", 5*time.Minute)
+	f.Run("sudo mount -t vfat /dev/vda2 /mnt && sudo dd if=/dev/zero of=/mnt/EFI/Linux/coracle-" + version + "+3-0.efi bs=4096 count=1 conv=notrunc && sudo umount /mnt")
+	f.Exec("core", "sudo systemctl reboot")
+	f.Eventually(`updatectl history | grep "fallback *`+version+`"`, "firmware or the boot loader refused it", 5*time.Minute)
+	f.runs(back, slot)
+}
+
+// destroyed overwrites most of the slot that runs, marked good, and waits until
+// the machine runs from the other one.
+func (f *follower) destroyed(device, version, back, slot string) {
+	f.t.Helper()
+	from := len(f.Console())
+	f.Exec("core", "sudo sh -c '(sleep 1; dd if=/dev/zero of="+device+" bs=1M seek=16 count=200 conv=notrunc oflag=direct; ls -R / > /dev/null) > /dev/null 2>&1 &'")
+	row := f.Eventually(`updatectl history | grep "fallback *`+version+`"`, version, 8*time.Minute)
+	if !strings.Contains(row, "did not last") {
+		f.t.Errorf("history says %q, want that it did not last", row)
+	}
+	f.runs(back, slot)
+	for _, want := range []string{`device-mapper: verity: .*corrupted`, `started 3 times in a row without lasting`} {
+		if !regexp.MustCompile(want).MatchString(f.Console()[from:]) {
+			f.t.Errorf("the console does not show %q", want)
+		}
+	}
+}
+
+// TestPowerCuts cuts the power at 20 random moments of updates back and forth.
+// The machine comes up every time, and takes the next release in the end.
+func TestPowerCuts(t *testing.T) {
+	t.Parallel()
+	const cuts = 20
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	p := newPublisher(t)
+	p.publish(filepath.Dir(machine.Image(t)), "built-0-1-0")
+	p.build(variant.Next("0.2.0"))
+	m := machine.Boot(t, machine.Options{UserData: p.userData(), DiskSize: 6 << 30})
+	f := &follower{m, p, t}
+	running := regexp.MustCompile(`Running: *(\S+) in slot`)
+	for i := range cuts {
+		if i%2 == 0 { // offer the version that does not run
+			match := running.FindStringSubmatch(f.Eventually("updatectl status", "in slot", machine.BootTimeout))
+			next := map[string]string{"0.1.0": "0.2.0", "0.2.0": "0.1.0"}[match[1]]
+			f.offer(next)
+			t.Logf("cut %d: %s runs, %s is offered", i, match[1], next)
+		}
+		wait := time.Duration(random.Int64N(int64(40 * time.Second)))
+		select {
+		case <-time.After(wait):
+		case <-m.Done():
+			t.Fatalf("cut %d: the machine has ended by itself", i)
+		}
+		t.Logf("cut %d: after %s", i, wait.Round(time.Second/10))
+		m.PowerCut()
+	}
+	p.build(variant.Next("0.3.0"))
+	f.offer("0.3.0")
+	f.Eventually("updatectl history | grep 'good *0.3.0'", "0.3.0", 10*time.Minute)
+	t.Log(f.Run("updatectl history"))
 }

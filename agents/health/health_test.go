@@ -287,7 +287,7 @@ func TestFailureReason(t *testing.T) {
 		{"nothing known", nil, "did not reach the health checks"},
 		{"its check failed", []store.Record{{Kind: store.KindFailed, RootHash: hash, Reason: "no sshd"}, installed}, "no sshd"},
 		{"an older attempt failed", []store.Record{installed, {Kind: store.KindFailed, RootHash: hash, Reason: "no sshd"}}, "did not reach"},
-		{"it was good once", []store.Record{{Kind: store.KindGood, RootHash: hash}, installed}, "it was good, and then did not last 5m0s"},
+		{"it was good once", []store.Record{{Kind: store.KindGood, RootHash: hash}, installed}, "it was good, and then did not last 1m0s"},
 		{"it was good before it was installed again", []store.Record{installed, {Kind: store.KindGood, RootHash: hash}}, "did not reach"},
 	} {
 		if got := failureReason(test.history, failed); !strings.Contains(got, test.want) {

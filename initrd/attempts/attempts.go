@@ -25,8 +25,9 @@ const (
 	File = "lib/coracle/boot-attempts.json"
 	// Most is how many starts in a row may fail to last.
 	Most = 3
-	// Lasting is how long a start must last to be none of those.
-	Lasting = 5 * time.Minute
+	// Lasting is how long a start must last to be none of those: longer than a
+	// boot, and short, so that a row of power cuts is not held against a release.
+	Lasting = time.Minute
 )
 
 // Record is the count of one release.

@@ -23,14 +23,14 @@ var ErrNoInit = errors.New("the root has no init: the image was built wrong")
 func Check(root, init string) error {
 	info, err := os.Stat(filepath.Join(root, init))
 	if err != nil {
-		return fmt.Errorf("switch root: %w: %w", ErrNoInit, err)
+		return fmt.Errorf("%w: %w", ErrNoInit, err)
 	}
 	if !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
-		return fmt.Errorf("switch root: %w: %s is not executable", ErrNoInit, init)
+		return fmt.Errorf("%w: %s is not executable", ErrNoInit, init)
 	}
 	for _, name := range []string{"dev", "proc", "sys", "run"} {
 		if info, err := os.Stat(filepath.Join(root, name)); err != nil || !info.IsDir() {
-			return fmt.Errorf("switch root: the root has no directory /%s: the image was built wrong", name)
+			return fmt.Errorf("the root has no directory /%s: the image was built wrong", name)
 		}
 	}
 	return nil

@@ -219,3 +219,14 @@ func (m *Machine) Type(text string) {
 		m.t.Fatal(err)
 	}
 }
+
+// PowerCut ends the machine at once and starts it again with its disk as it is.
+func (m *Machine) PowerCut() {
+	m.t.Helper()
+	m.Kill()
+	vm, err := qemu.Start(context.WithoutCancel(m.t.Context()), m.Config)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	*m.VM = *vm
+}

@@ -1,12 +1,13 @@
 // Command coracle builds, looks at, runs and publishes Coracle images.
 //
-//	coracle build      build the image that a recipe describes
-//	coracle run        boot an image in QEMU and log in
-//	coracle inspect    say what is in an image
-//	coracle verify     check an image's root against its root hash
-//	coracle key        make and change the keys that sign releases
-//	coracle release    publish an image as a release, give it to channels
-//	coracle bundle     write a release as one file
+//	coracle build        build the image that a recipe describes
+//	coracle run          boot an image in QEMU and log in
+//	coracle inspect      say what is in an image
+//	coracle verify       check an image's root against its root hash
+//	coracle key          make and change the keys that sign releases
+//	coracle release      publish an image as a release, give it to channels
+//	coracle bundle       write a release as one file
+//	coracle demo-update  show an update that is kept and one that is not
 //
 // Each command explains its flags with -h.
 package main
@@ -41,6 +42,7 @@ func commands() []command {
 		{"key", "make and change the keys that sign releases", cmdKey},
 		{"release", "publish an image as a release, give it to channels", cmdRelease},
 		{"bundle", "write a release as one file, for machines without a network", cmdBundle},
+		{"demo-update", "show in QEMU an update that is kept and one that is not", cmdDemoUpdate},
 	}
 }
 

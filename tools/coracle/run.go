@@ -177,8 +177,7 @@ func runSSH(ctx context.Context, c qemu.Config, keyFile string, stdio program.St
 	if err := waitSSH(ctx, vm, port, start, stdio.Err); err != nil {
 		return err
 	}
-	args := []string{"-i", keyFile, "-p", strconv.Itoa(port), "-o", "StrictHostKeyChecking=no",
-		"-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "core@127.0.0.1"}
+	args := sshArgs(keyFile, port)
 	if !term.IsTerminal(int(os.Stdin.Fd())) {
 		fmt.Fprintf(stdio.Err, "ready after %.0f s; log in with\n  ssh %s\nand end the machine with Ctrl-C or `sudo poweroff` inside\n",
 			time.Since(start).Seconds(), strings.Join(args, " "))

@@ -158,9 +158,9 @@ func (c Config) networkArgs() []string {
 
 func (c Config) consoleArgs() []string {
 	if c.Stdio {
-		return []string{"-chardev", "stdio,id=con,mux=on,signal=off,logfile=" + c.ConsoleLog(),
+		return []string{"-chardev", "stdio,id=con,mux=on,signal=off,logappend=on,logfile=" + c.ConsoleLog(),
 			"-serial", "chardev:con", "-mon", "chardev=con,mode=readline"}
 	}
-	return []string{"-chardev", "socket,id=con,server=on,wait=off,path=" + c.consoleSocket() + ",logfile=" + c.ConsoleLog(),
+	return []string{"-chardev", "socket,id=con,server=on,wait=off,path=" + c.consoleSocket() + ",logappend=on,logfile=" + c.ConsoleLog(),
 		"-serial", "chardev:con"}
 }

@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coracle-os/coracle/initrd/entries"
 	"github.com/coracle-os/coracle/agents/update/store"
 	"github.com/coracle-os/coracle/image/release"
+	"github.com/coracle-os/coracle/initrd/entries"
 	"github.com/coracle-os/coracle/rootfs/updatectl"
 	"github.com/coracle-os/coracle/tools/tufrepo"
 )

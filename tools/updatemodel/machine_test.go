@@ -18,12 +18,12 @@ import (
 
 	"github.com/coracle-os/coracle/agents/update"
 	"github.com/coracle-os/coracle/agents/update/engine"
-	"github.com/coracle-os/coracle/initrd/entries"
 	"github.com/coracle-os/coracle/agents/update/slots"
 	"github.com/coracle-os/coracle/agents/update/store"
 	"github.com/coracle-os/coracle/image/gpt"
 	"github.com/coracle-os/coracle/image/uki"
 	"github.com/coracle-os/coracle/image/verity"
+	"github.com/coracle-os/coracle/initrd/entries"
 	"github.com/coracle-os/coracle/rootfs/updatectl"
 	"github.com/coracle-os/coracle/tools/tufrepo"
 )

@@ -9,9 +9,9 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"github.com/coracle-os/coracle/initrd/entries"
 	"github.com/coracle-os/coracle/agents/update/slots"
 	"github.com/coracle-os/coracle/image/verity"
+	"github.com/coracle-os/coracle/initrd/entries"
 	"github.com/coracle-os/coracle/initrd/partition"
 	"github.com/coracle-os/coracle/rootfs/updatectl"
 	"github.com/coracle-os/coracle/tools/tufrepo"
