@@ -9,13 +9,13 @@ export PATH := $(PATH):/usr/sbin:/sbin
 .DEFAULT_GOAL := help
 
 help:
-	@echo 'make run     build the image, boot it in QEMU and log in'
-	@echo 'make test    check, build and boot: everything that proves it works'
+	@echo 'make run          build the image, boot it in QEMU and log in'
+	@echo 'make test         check, build and boot: everything that proves it works'
 	@echo 'make demo-update  show a machine updating itself, and coming back from a broken update'
-	@echo 'make image   build the image only, into build/'
-	@echo 'make bench   print build times, sizes of images and updates, boot times and memory'
-	@echo 'make unit    formatting, vet and the tests that need no machine'
-	@echo 'make setup   install the Debian packages that are missing'
+	@echo 'make image        build the image only, into build/'
+	@echo 'make bench        print build times, sizes of images and updates, boot times and memory'
+	@echo 'make unit         formatting, vet and the tests that need no machine'
+	@echo 'make setup        install the Debian packages that are missing'
 
 setup:
 	@$(GO) run ./tools/setup

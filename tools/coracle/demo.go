@@ -199,7 +199,7 @@ func (d *demo) follow(ctx context.Context, want string) error {
 		}
 		now := map[string]bool{}
 		for line := range strings.Lines(out) {
-			line = strings.TrimSpace(line)
+			line = strings.Join(strings.Fields(line), " ")
 			now[line] = true
 			if !told[line] {
 				d.say("    %s", line)
