@@ -2,6 +2,10 @@
 // an overlayfs (Documentation/filesystems/overlayfs.rst) with the verified /etc
 // below and a directory of the state partition above.
 //
+// System users and groups that a newer root brings are added to the owner's
+// copies of the account files. All else that the owner has changed hides what a
+// newer root has in its place, as a whole file.
+//
 // If the state partition cannot take it (full, read-only), what was changed
 // before is still shown, and new changes go to memory.
 package overlay
@@ -10,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,9 +29,13 @@ type Dirs struct {
 // Mount mounts the overlay at d.Etc. The notice is "" if all is well; an error
 // means that /etc is the root's own, read-only.
 func Mount(d Dirs) (notice string, err error) {
+	notices, err := addAccounts(d.Etc, filepath.Join(d.State, "upper"))
+	if err != nil {
+		notices = append(notices, err.Error())
+	}
 	stateErr := prepareAndMount(d.State, d.Etc, d.Etc)
 	if stateErr == nil {
-		return "", nil
+		return strings.Join(notices, "; "), nil
 	}
 	lower := d.Etc
 	if upper := filepath.Join(d.State, "upper"); isDir(upper) {
