@@ -170,7 +170,11 @@ func TestUpdates(t *testing.T) {
 	p.build(variant.Unhealthy("0.4.0"))
 	f.fails("0.4.0", "0.2.0", "B", "/usr/bin/false", "health check failed.*rebooting")
 	p.build(variant.Next("0.5.0"))
+	f.Run("sudo systemctl stop locksmithd")
 	f.offer("0.5.0")
+	f.Eventually("updatectl status", "pending-reboot", 5*time.Minute)
+	t.Log("update-engine: ", f.Run("grep VmHWM /proc/$(systemctl show -p MainPID --value update-engine)/status"))
+	f.Exec("core", "sudo systemctl reboot")
 	f.runs("0.5.0", "A")
 	f.destroyed("/dev/vda3", "0.5.0", "0.2.0", "B")
 }

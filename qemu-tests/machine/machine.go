@@ -78,11 +78,6 @@ func Boot(t testing.TB, o Options) *Machine {
 	m := &Machine{t: t, key: newKey(t), ports: map[int]int{}, allow: o.Allow}
 	c := qemu.Config{Name: filepath.Base(dir), Dir: dir, Image: image, Disk: o.Disk, DiskSize: o.DiskSize, Bus: o.Bus,
 		Memory: o.Memory, KernelArgs: o.KernelArgs, NoNetwork: o.NoNetwork, ExtraDrives: o.ExtraDrives}
-	if qemu.DetectAccel() == "tcg" {
-		// The kernel patches its own text, and QEMU 7.2's emulation of several
-		// processors at times still runs the old one: "Oops: int3" in 1 of 25 boots.
-		c.CPUs = 1
-	}
 	for _, guest := range append([]int{22}, o.Forwards...) {
 		port, err := qemu.FreePort()
 		if err != nil {

@@ -144,7 +144,11 @@ func summary(w io.Writer, m *manifest.Manifest, output string, took time.Duratio
 	fmt.Fprintf(w, "root hash %s\n", m.RootHash)
 	fmt.Fprintf(w, "root: %d files, %.1f MB, image %.1f MB\n", m.Root.Files, mega(m.Root.FileBytes), mega(m.Root.ImageBytes))
 	for _, r := range m.Results {
-		fmt.Fprintf(w, "%-40s %8.1f MB\n", filepath.Join(output, r.Name), mega(r.Size))
+		note := ""
+		if r.Name == build.RawName {
+			note = " (sparse)"
+		}
+		fmt.Fprintf(w, "%-40s %8.1f MB%s\n", filepath.Join(output, r.Name), mega(r.Size), note)
 	}
 	fmt.Fprintf(w, "done in %s\n", progress.Duration(took))
 }

@@ -151,7 +151,7 @@ func (d *demo) play(ctx context.Context) error {
 		return err
 	}
 	d.say("--- back on 0.2.0; what the machine tells:")
-	history, err := d.run(ctx, "updatectl status; echo; updatectl history")
+	history, err := d.run(ctx, "updatectl status; echo; updatectl history | sed '/^$/,$d'; echo; echo '(updatectl history goes on with the last lines of the failed boots)'")
 	fmt.Fprintln(d.stdio.Out, history)
 	if err != nil {
 		return fmt.Errorf("ask the machine: %w", err)

@@ -64,7 +64,7 @@ func cmdRun(ctx context.Context, args []string, stdio program.Stdio) error {
 	flags.StringVar(&o.image, "image", "build/coracle.raw", "the `image` to boot, raw or qcow2; it is not changed")
 	flags.StringVar(&o.userData, "user-data", "", "`file` given to the machine as its user-data")
 	flags.IntVar(&o.memory, "memory", 2048, "memory in `MiB`")
-	flags.IntVar(&o.cpus, "cpus", 2, "number of processors")
+	flags.IntVar(&o.cpus, "cpus", 0, "`number` of processors; without it 2, and 1 under emulation, where two crash now and then")
 	flags.StringVar(&o.firmware, "firmware", "uefi", "uefi, or the `path` of an OVMF code file")
 	flags.StringVar(&o.disk, "disk", "", "keep the machine's disk in this `file` (qcow2) and go on with it next time")
 	flags.Var(&o.forwards, "forward", "forward a port of the loopback into the machine, `HOST:GUEST`; may be repeated")
