@@ -31,6 +31,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/coracle-os/coracle/agents/kv/care"
 	"github.com/coracle-os/coracle/rootfs/program"
 	"github.com/coreos/go-systemd/v22/daemon"
 	"go.etcd.io/etcd/api/v3/version"
@@ -87,9 +88,13 @@ func run(ctx context.Context, args, environ []string, m Machine, stdio program.S
 	if err != nil {
 		return err
 	}
+	backup, err := backups(environ, cfg.Dir)
+	if err != nil {
+		return err
+	}
 	grpc.EnableTracing = false
 	cfg.SetupGlobalLoggers()
-	return serve(ctx, cfg, log)
+	return serve(ctx, cfg, backup, log)
 }
 
 // read takes the settings from the command line and the environment.
@@ -134,7 +139,7 @@ func printVersion(w io.Writer) {
 }
 
 // serve runs the member and tells the service manager when it answers.
-func serve(ctx context.Context, cfg *embed.Config, log *zap.Logger) error {
+func serve(ctx context.Context, cfg *embed.Config, backup care.Config, log *zap.Logger) error {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return explain(cfg.Dir, fmt.Errorf("make the data directory: %w", err))
 	}
@@ -154,6 +159,9 @@ func serve(ctx context.Context, cfg *embed.Config, log *zap.Logger) error {
 	}
 	notify(log, daemon.SdNotifyReady)
 	releaseMemory()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go keeper(e, cfg, backup, log).Run(ctx)
 	select {
 	case <-ctx.Done():
 		notify(log, daemon.SdNotifyStopping)

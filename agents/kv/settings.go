@@ -103,10 +103,11 @@ func (s *Settings) current(env map[string]string, known func(string) bool) {
 	}
 }
 
-// translated are the older variables that clientURLs, peerURLs and older read.
+// translated are the variables that clientURLs, peerURLs, older and backups read.
 var translated = []string{
 	"ETCD_ADDR", "ETCD_BIND_ADDR", "ETCD_PEER_ADDR", "ETCD_PEER_BIND_ADDR",
 	"ETCD_DEBUG", "ETCD_VERBOSE", "ETCD_VERY_VERBOSE",
+	backupInterval, backupKeep, backupDir,
 }
 
 // older maps the variables of etcd 0.4 and 2 that mean one flag.
