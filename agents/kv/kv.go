@@ -83,6 +83,9 @@ func run(ctx context.Context, args, environ []string, m Machine, stdio program.S
 	for _, w := range settings.Warnings {
 		log.Warn(w)
 	}
+	if err := settings.issue(m, time.Now()); err != nil {
+		return err
+	}
 	o.embed.ZapLoggerBuilder = embed.NewZapLoggerBuilder(log)
 	cfg, err := o.config()
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sort"
 	"strings"
+
+	"github.com/coracle-os/coracle/agents/kv/pki"
 )
 
 // Machine is what the settings take from the machine that etcd runs on.
@@ -21,6 +23,8 @@ type Settings struct {
 	// Warnings name each variable that no longer has an effect or that had to
 	// be understood differently, with what happens in its place.
 	Warnings []string
+	// Authority is the file with the cluster's own authority; "" for none.
+	Authority string
 }
 
 // obsolete are variables of etcd 0.4 and 2 without a counterpart in etcd 3.7,
@@ -77,12 +81,14 @@ func FromEnvironment(environ []string, m Machine, known func(flag string) bool) 
 	s.current(env, known)
 	s.older(env)
 	s.defaults(m)
+	s.secure(env)
 	if err := s.clientURLs(env); err != nil {
 		return s, err
 	}
 	if err := s.peerURLs(env); err != nil {
 		return s, err
 	}
+	s.secureURLs()
 	sort.Strings(s.Warnings)
 	return s, nil
 }
@@ -103,11 +109,11 @@ func (s *Settings) current(env map[string]string, known func(string) bool) {
 	}
 }
 
-// translated are the variables that clientURLs, peerURLs, older and backups read.
+// translated are the variables that clientURLs, peerURLs, older, secure and backups read.
 var translated = []string{
 	"ETCD_ADDR", "ETCD_BIND_ADDR", "ETCD_PEER_ADDR", "ETCD_PEER_BIND_ADDR",
 	"ETCD_DEBUG", "ETCD_VERBOSE", "ETCD_VERY_VERBOSE",
-	backupInterval, backupKeep, backupDir,
+	backupInterval, backupKeep, backupDir, authorityFile,
 }
 
 // older maps the variables of etcd 0.4 and 2 that mean one flag.
@@ -146,7 +152,7 @@ func (s *Settings) defaults(m Machine) {
 	if name != "" {
 		s.setDefault("name", name)
 	}
-	s.setDefault("data-dir", "/var/lib/etcd")
+	s.setDefault("data-dir", pki.DataDir)
 	s.setDefault("log-format", "console")
 }
 
