@@ -84,7 +84,7 @@ func TestMemberServesAndKeeps(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	client, second, peer := freeURL(t), freeURL(t), freeURL(t)
 	env := []string{"ETCD_LISTEN_CLIENT_URLS=" + client + "," + second, "ETCD_ADVERTISE_CLIENT_URLS=" + client,
-		"ETCD_LISTEN_PEER_URLS=" + peer, "ETCD_INITIAL_ADVERTISE_PEER_URLS=" + peer, "ETCD_PROXY=on"}
+		"ETCD_LISTEN_PEER_URLS=" + peer, "ETCD_INITIAL_ADVERTISE_PEER_URLS=" + peer, "ETCD_TRACE=on"}
 	cmd, log := member(t, dir, env...)
 	ctl := func(args ...string) string {
 		t.Helper()
@@ -108,7 +108,7 @@ func TestMemberServesAndKeeps(t *testing.T) {
 	}
 	cmd.Process.Signal(unix.SIGKILL) // as a power cut would
 	cmd.Wait()
-	if !strings.Contains(log.String(), "<4> ETCD_PROXY") {
+	if !strings.Contains(log.String(), "<4> ETCD_TRACE") {
 		t.Errorf("the log does not name the obsolete variable with a warning's priority:\n%s", log)
 	}
 	member(t, dir, env...)

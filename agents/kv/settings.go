@@ -21,35 +21,24 @@ type Settings struct {
 	// Warnings name each variable that no longer has an effect or that had to
 	// be understood differently, with what happens in its place.
 	Warnings []string
+	Forming  Forming
 }
 
 // obsolete are variables of etcd 0.4 and 2 without a counterpart in etcd 3.7,
 // with what the owner should know.
 var obsolete = map[string]string{
-	"ETCD_CLUSTER_ACTIVE_SIZE":    "the number of members is the number in ETCD_INITIAL_CLUSTER",
-	"ETCD_CLUSTER_REMOVE_DELAY":   "members are removed with `etcdctl member remove`",
-	"ETCD_CLUSTER_SYNC_INTERVAL":  "there are no standbys to synchronise",
-	"ETCD_DISCOVERY":              "token discovery is not in this release: this member starts as a cluster of one; set ETCD_INITIAL_CLUSTER for more",
-	"ETCD_DISCOVERY_FALLBACK":     "there is no proxy to fall back to",
-	"ETCD_DISCOVERY_PROXY":        "token discovery is not in this release",
-	"ETCD_GRAPHITE_HOST":          "figures are at /metrics on the client port",
-	"ETCD_HTTP_READ_TIMEOUT":      "requests have their own deadlines",
-	"ETCD_HTTP_WRITE_TIMEOUT":     "requests have their own deadlines",
-	"ETCD_LOG_PACKAGE_LEVELS":     "set ETCD_LOG_LEVEL",
-	"ETCD_MAX_RESULT_BUFFER":      "watches read the history from the store",
-	"ETCD_MAX_RETRY_ATTEMPTS":     "members are retried without end",
-	"ETCD_PEERS":                  "joining by a list of peers is not in this release: set ETCD_INITIAL_CLUSTER and ETCD_INITIAL_CLUSTER_STATE=existing",
-	"ETCD_PEERS_FILE":             "joining by a list of peers is not in this release: set ETCD_INITIAL_CLUSTER and ETCD_INITIAL_CLUSTER_STATE=existing",
-	"ETCD_PROXY":                  "the proxy mode is not in this release: this machine runs a member",
-	"ETCD_PROXY_DIAL_TIMEOUT":     "the proxy mode is not in this release",
-	"ETCD_PROXY_FAILURE_WAIT":     "the proxy mode is not in this release",
-	"ETCD_PROXY_READ_TIMEOUT":     "the proxy mode is not in this release",
-	"ETCD_PROXY_REFRESH_INTERVAL": "the proxy mode is not in this release",
-	"ETCD_PROXY_WRITE_TIMEOUT":    "the proxy mode is not in this release",
-	"ETCD_RETRY_INTERVAL":         "members are retried without end",
-	"ETCD_SNAPSHOT":               "snapshots are always on; see ETCD_SNAPSHOT_COUNT",
-	"ETCD_TRACE":                  "set ETCD_LOG_LEVEL=debug",
-	"ETCD_VERY_VERY_VERBOSE":      "set ETCD_LOG_LEVEL=debug",
+	"ETCD_GRAPHITE_HOST":      "figures are at /metrics on the client port",
+	"ETCD_HTTP_READ_TIMEOUT":  "requests have their own deadlines",
+	"ETCD_HTTP_WRITE_TIMEOUT": "requests have their own deadlines",
+	"ETCD_LOG_PACKAGE_LEVELS": "set ETCD_LOG_LEVEL",
+	"ETCD_MAX_RESULT_BUFFER":  "watches read the history from the store",
+	"ETCD_MAX_RETRY_ATTEMPTS": "members are retried without end",
+	"ETCD_PEERS":              "a list of peers does not say whether a cluster exists: set ETCD_INITIAL_CLUSTER for a new one, or ETCD_JOIN and ETCD_JOIN_TOKEN",
+	"ETCD_PEERS_FILE":         "a list of peers does not say whether a cluster exists: set ETCD_INITIAL_CLUSTER for a new one, or ETCD_JOIN and ETCD_JOIN_TOKEN",
+	"ETCD_RETRY_INTERVAL":     "members are retried without end",
+	"ETCD_SNAPSHOT":           "snapshots are always on; see ETCD_SNAPSHOT_COUNT",
+	"ETCD_TRACE":              "set ETCD_LOG_LEVEL=debug",
+	"ETCD_VERY_VERY_VERBOSE":  "set ETCD_LOG_LEVEL=debug",
 }
 
 // renamed are variables whose value is still right under another flag.
@@ -76,6 +65,9 @@ func FromEnvironment(environ []string, m Machine, known func(flag string) bool) 
 	}
 	s.current(env, known)
 	s.older(env)
+	if err := s.forming(env); err != nil {
+		return s, err
+	}
 	s.defaults(m)
 	if err := s.clientURLs(env); err != nil {
 		return s, err
@@ -83,6 +75,7 @@ func FromEnvironment(environ []string, m Machine, known func(flag string) bool) 
 	if err := s.peerURLs(env); err != nil {
 		return s, err
 	}
+	s.nameFromCluster(m)
 	sort.Strings(s.Warnings)
 	return s, nil
 }
@@ -91,8 +84,9 @@ func FromEnvironment(environ []string, m Machine, known func(flag string) bool) 
 // nobody knows.
 func (s *Settings) current(env map[string]string, known func(string) bool) {
 	for name, value := range env {
-		flag := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(name, "ETCD_")), "_", "-")
+		flag := flagOf(name)
 		switch {
+		case formingVariable(name):
 		case obsolete[name] != "":
 			s.warn("%s=%q has no effect: %s", name, value, obsolete[name])
 		case known(flag):
@@ -101,6 +95,11 @@ func (s *Settings) current(env map[string]string, known func(string) bool) {
 			s.warn("%s=%q is not a setting of etcd 3.7 and has no effect", name, value)
 		}
 	}
+}
+
+// flagOf gives the flag that a variable stands for.
+func flagOf(name string) string {
+	return strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(name, "ETCD_")), "_", "-")
 }
 
 // translated are the older variables that clientURLs, peerURLs and older read.
@@ -147,6 +146,23 @@ func (s *Settings) defaults(m Machine) {
 	}
 	s.setDefault("data-dir", "/var/lib/etcd")
 	s.setDefault("log-format", "console")
+}
+
+// nameFromCluster takes the name from the entry of the initial cluster that
+// has this machine's peer URLs, when no name was given: so the same user-data
+// serves all machines of the cluster.
+func (s *Settings) nameFromCluster(m Machine) {
+	if name := s.Flags["name"]; name != m.ID && name != m.Hostname {
+		return
+	}
+	own := strings.Split(s.Flags["initial-advertise-peer-urls"], ",")
+	for entry := range strings.SplitSeq(s.Flags["initial-cluster"], ",") {
+		name, peer, ok := strings.Cut(strings.TrimSpace(entry), "=")
+		if ok && slices.Contains(own, strings.TrimRight(peer, "/")) {
+			s.Flags["name"] = name
+			return
+		}
+	}
 }
 
 // clientURLs completes the client side's URLs: on 2379 and 4001, only for this
