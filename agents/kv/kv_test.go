@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/coracle-os/coracle/agents/etcdctl"
+	"github.com/coracle-os/coracle/agents/kv/registry"
 	"github.com/coracle-os/coracle/rootfs/program"
 	"golang.org/x/sys/unix"
 )
@@ -26,6 +27,8 @@ func TestMain(m *testing.M) {
 	switch os.Getenv("TEST_PROGRAM") {
 	case "etcd":
 		os.Exit(Main(context.Background(), os.Args, stdio))
+	case "discovery":
+		os.Exit(registry.Main(context.Background(), os.Args, stdio))
 	case "etcdctl":
 		os.Exit(etcdctl.Main(context.Background(), os.Args, stdio))
 	}

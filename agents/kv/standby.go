@@ -230,9 +230,9 @@ func (s *standby) found(c peers.Cluster) {
 
 // sayReady tells the service manager once, and the status each time.
 func (m *machine) sayReady(status string) {
-	notify(m.log, status)
 	if !m.ready {
 		m.ready = true
 		notify(m.log, daemon.SdNotifyReady)
 	}
+	notify(m.log, status)
 }
