@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -24,13 +25,21 @@ import (
 // TestMain lets the test's own binary be etcd or etcdctl, as coracled is.
 func TestMain(m *testing.M) {
 	stdio := program.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}
+	ctx := context.Background()
+	if os.Getenv("TEST_PROGRAM") != "" {
+		ctx, _ = signal.NotifyContext(ctx, unix.SIGTERM)
+	}
 	switch os.Getenv("TEST_PROGRAM") {
 	case "etcd":
-		os.Exit(Main(context.Background(), os.Args, stdio))
+		os.Exit(Main(ctx, os.Args, stdio))
 	case "discovery":
-		os.Exit(registry.Main(context.Background(), os.Args, stdio))
+		os.Exit(registry.Main(ctx, os.Args, stdio))
+	case "dns":
+		os.Exit(dnsMain(os.Args[1:]))
+	case "garbage":
+		os.Exit(garbageMain())
 	case "etcdctl":
-		os.Exit(etcdctl.Main(context.Background(), os.Args, stdio))
+		os.Exit(etcdctl.Main(ctx, os.Args, stdio))
 	}
 	os.Exit(m.Run())
 }
