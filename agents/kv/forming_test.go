@@ -72,7 +72,7 @@ func TestForming(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s, err := FromEnvironment(c.env, Machine{ID: "id"}, newOptions(io.Discard).known)
+			s, err := FromEnvironment(append(c.env, "ETCD_INITIAL_ADVERTISE_PEER_URLS=http://127.0.0.1:2380"), Machine{ID: "id"}, newOptions(io.Discard).known)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -97,6 +97,7 @@ func TestFormingErrors(t *testing.T) {
 		"ETCD_REMOVE_DELAY=1e300":          `it is not a time`,
 		"ETCD_PROXY_DIAL_TIMEOUT=NaN":      `it is not a time`,
 		"ETCD_CLUSTER_ACTIVE_SIZE=-1":      `it is not a number of members`,
+		"ETCD_JOIN=10.0.0.1":               `has no address yet, which others could reach`,
 		"ETCD_JOIN=:2379":                  `it has no host`,
 		"ETCD_JOIN=h:99999":                `the port is not a number`,
 	} {
@@ -104,5 +105,37 @@ func TestFormingErrors(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got error %v, want %s", env, err, want)
 		}
+	}
+}
+
+// TestOwnAddress: a machine that forms a cluster with others is never
+// advertised as 127.0.0.1 because its address was not known.
+func TestOwnAddress(t *testing.T) {
+	for _, c := range []struct {
+		name              string
+		env               []string
+		address           string
+		peer, client, err string
+	}{
+		{"nothing given", []string{"ETCD_DISCOVERY=http://h/t"}, "10.0.0.7", "http://10.0.0.7:2380", "http://10.0.0.7:2379", ""},
+		{"not substituted", []string{"ETCD_DISCOVERY=http://h/t", "ETCD_INITIAL_ADVERTISE_PEER_URLS=http://$private_ipv4:2380", "ETCD_ADVERTISE_CLIENT_URLS=http://:2379"}, "10.0.0.7", "http://10.0.0.7:2380", "http://10.0.0.7:2379", ""},
+		{"0.4, not substituted", []string{"ETCD_DISCOVERY=http://h/t", "ETCD_PEER_ADDR=$private_ipv4:7001", "ETCD_ADDR=:4001"}, "10.0.0.7", "http://10.0.0.7:7001", "http://10.0.0.7:4001", ""},
+		{"given", []string{"ETCD_JOIN=h", "ETCD_JOIN_TOKEN=t", "ETCD_PEER_ADDR=10.0.0.9:7001", "ETCD_ADDR=10.0.0.9:4001"}, "10.0.0.7", "http://10.0.0.9:7001", "http://10.0.0.9:4001", ""},
+		{"IPv6", []string{"ETCD_DISCOVERY_SRV=h"}, "fd00::1", "http://[fd00::1]:2380", "http://[fd00::1]:2379", ""},
+		{"alone", nil, "10.0.0.7", "http://127.0.0.1:2380", "http://127.0.0.1:2379", ""},
+		{"no address at all", []string{"ETCD_DISCOVERY=http://h/t", "ETCD_PEER_ADDR=:7001"}, "", "", "", `the peer address ":7001" has no host and this machine has no address yet`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s, err := FromEnvironment(c.env, Machine{ID: "id", Address: c.address}, newOptions(io.Discard).known)
+			if c.err != "" {
+				if err == nil || !strings.Contains(err.Error(), c.err) {
+					t.Errorf("got %v, want %s", err, c.err)
+				}
+				return
+			}
+			if err != nil || s.Flags["initial-advertise-peer-urls"] != c.peer || s.Flags["advertise-client-urls"] != c.client {
+				t.Errorf("got %q, %q, %v", s.Flags["initial-advertise-peer-urls"], s.Flags["advertise-client-urls"], err)
+			}
+		})
 	}
 }

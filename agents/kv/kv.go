@@ -30,6 +30,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -55,7 +56,7 @@ const gcPercent = 40
 func Main(ctx context.Context, args []string, stdio program.Stdio) int {
 	hostname, _ := os.Hostname()
 	id, _ := os.ReadFile("/etc/machine-id")
-	m := Machine{ID: strings.TrimSpace(string(id)), Hostname: hostname}
+	m := Machine{ID: strings.TrimSpace(string(id)), Hostname: hostname, Address: ownAddress()}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
@@ -70,6 +71,24 @@ func Main(ctx context.Context, args []string, stdio program.Stdio) int {
 		fmt.Fprintf(stdio.Err, "etcd: %v\n", err)
 		return 1
 	}
+}
+
+// ownAddress gives the machine's first address that others can use, IPv4
+// before IPv6, or "".
+func ownAddress() string {
+	addresses, _ := net.InterfaceAddrs()
+	var six string
+	for _, a := range addresses {
+		n, ok := a.(*net.IPNet)
+		switch {
+		case !ok || !n.IP.IsGlobalUnicast():
+		case n.IP.To4() != nil:
+			return n.IP.String()
+		case six == "":
+			six = n.IP.String()
+		}
+	}
+	return six
 }
 
 var errUsage = errors.New("see etcd --help")

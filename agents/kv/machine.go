@@ -40,11 +40,15 @@ type machine struct {
 var errRemoved = errors.New("the member was removed from the cluster")
 
 func newMachine(cfg *embed.Config, f Forming, log *zap.Logger) (*machine, error) {
-	peerTransport, err := transport.NewTransport(cfg.PeerTLSInfo, 2*time.Second)
+	peerTLS, clientTLS := cfg.PeerTLSInfo, cfg.ClientTLSInfo
+	// Certificates that members make for themselves only hide the traffic.
+	peerTLS.InsecureSkipVerify = peerTLS.InsecureSkipVerify || cfg.PeerAutoTLS
+	clientTLS.InsecureSkipVerify = clientTLS.InsecureSkipVerify || cfg.ClientAutoTLS
+	peerTransport, err := transport.NewTransport(peerTLS, 2*time.Second)
 	if err != nil {
 		return nil, fmt.Errorf("read the peers' TLS settings: %w", err)
 	}
-	clientTransport, err := transport.NewTransport(cfg.ClientTLSInfo, 2*time.Second)
+	clientTransport, err := transport.NewTransport(clientTLS, 2*time.Second)
 	if err != nil {
 		return nil, fmt.Errorf("read the clients' TLS settings: %w", err)
 	}

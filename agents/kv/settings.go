@@ -7,12 +7,15 @@ import (
 	"slices"
 	"sort"
 	"strings"
+
+	"github.com/coracle-os/coracle/agents/kv/proxy"
 )
 
 // Machine is what the settings take from the machine that etcd runs on.
 type Machine struct {
 	ID       string // the content of /etc/machine-id, may be empty
 	Hostname string // may be empty
+	Address  string // an IP address that other machines reach it at, may be empty
 }
 
 // Settings are the values of etcd's flags, by the flag's name.
@@ -22,6 +25,8 @@ type Settings struct {
 	// be understood differently, with what happens in its place.
 	Warnings []string
 	Forming  Forming
+	// stand-in for a host of an advertised URL that was not known
+	unknown string
 }
 
 // obsolete are variables of etcd 0.4 and 2 without a counterpart in etcd 3.7,
@@ -69,6 +74,9 @@ func FromEnvironment(environ []string, m Machine, known func(flag string) bool) 
 		return s, err
 	}
 	s.defaults(m)
+	if err := s.ownAddress(env, m); err != nil {
+		return s, err
+	}
 	if err := s.clientURLs(env); err != nil {
 		return s, err
 	}
@@ -148,6 +156,33 @@ func (s *Settings) defaults(m Machine) {
 	s.setDefault("log-format", "console")
 }
 
+// ownAddress finds what to advertise where the owner or provisioning gave
+// nothing: this machine alone will do for a cluster of one, and not for a
+// machine whose address is about to be told to others.
+func (s *Settings) ownAddress(env map[string]string, m Machine) error {
+	s.unknown = "127.0.0.1"
+	f := s.Forming
+	if f.Discovery == "" && len(f.Join) == 0 && s.Flags["discovery-srv"] == "" || f.Proxy != proxy.Off {
+		return nil
+	}
+	if m.Address != "" {
+		s.unknown = m.Address
+	}
+	given := env["ETCD_PEER_ADDR"] + env["ETCD_INITIAL_ADVERTISE_PEER_URLS"]
+	if given == "" && m.Address != "" {
+		env["ETCD_PEER_ADDR"] = net.JoinHostPort(m.Address, "2380")
+		s.warn("neither ETCD_INITIAL_ADVERTISE_PEER_URLS nor ETCD_PEER_ADDR is set: %s is advertised", env["ETCD_PEER_ADDR"])
+	}
+	if env["ETCD_ADDR"]+env["ETCD_ADVERTISE_CLIENT_URLS"] == "" && m.Address != "" {
+		env["ETCD_ADDR"] = net.JoinHostPort(m.Address, "2379")
+	}
+	if m.Address == "" && (given == "" || strings.Contains(given, "$") || strings.Contains(given, "//:") || strings.HasPrefix(given, ":")) {
+		return fmt.Errorf("read the settings: the peer address %q has no host and this machine has no address yet, which others could reach its member at; "+
+			"set ETCD_INITIAL_ADVERTISE_PEER_URLS, or wait for the network", given)
+	}
+	return nil
+}
+
 // nameFromCluster takes the name from the entry of the initial cluster that
 // has this machine's peer URLs, when no name was given: so the same user-data
 // serves all machines of the cluster.
@@ -210,8 +245,8 @@ func (s *Settings) urls(a addresses) error {
 		return err
 	}
 	if a.advertised != "" && unknownHost(host) {
-		s.warn("%s=%q has no host, this machine's address was not known: 127.0.0.1 is advertised", a.name, a.advertised)
-		host = "127.0.0.1"
+		s.warn("%s=%q has no host, this machine's address was not known: %s is advertised", a.name, a.advertised, s.unknown)
+		host = s.unknown
 	}
 	if port == "" {
 		port = a.ports[0]
@@ -265,7 +300,7 @@ func (s *Settings) advertise(a addresses, scheme string, listening bool) error {
 		s.Flags[a.advertiseFlag] = scheme + "://127.0.0.1:" + a.ports[0]
 	}
 	for _, flag := range []string{a.listenFlag, a.advertiseFlag} {
-		substitute := "127.0.0.1"
+		substitute := s.unknown
 		if flag == a.listenFlag {
 			substitute = "0.0.0.0"
 		}

@@ -152,7 +152,7 @@ func TestNameOfMachine(t *testing.T) {
 	for _, c := range []struct {
 		m    Machine
 		want string
-	}{{Machine{"id", "host"}, "id"}, {Machine{"", "host"}, "host"}, {Machine{}, ""}} {
+	}{{Machine{ID: "id", Hostname: "host"}, "id"}, {Machine{Hostname: "host"}, "host"}, {Machine{}, ""}} {
 		s, err := FromEnvironment(nil, c.m, newOptions(io.Discard).known)
 		if err != nil || s.Flags["name"] != c.want {
 			t.Errorf("%+v: name %q, error %v, want %q", c.m, s.Flags["name"], err, c.want)
