@@ -2,10 +2,11 @@
 // and reboots.
 //
 // All but sshd and docker-init are one binary, coracled, called by many names:
-// etcd, etcdctl, etcdutl, update-engine, coracle-health, locksmithd,
+// etcd, etcdctl, etcdutl, discovery, update-engine, coracle-health, locksmithd,
 // locksmithctl. Each is a unit of its own: systemctl status etcd.
 //
 //	etcd           /var/lib/etcd; clients on 2379 and 4001; ETCD_* as of 3, 2 and 0.4
+//	discovery      /etc/coracle/discovery.env; /new?size=N on port 8087, tokens in the machine's etcd
 //	sshd           keys only; host keys are made on the first boot and kept
 //	update-engine  /etc/coreos/update.conf: GROUP, SERVER; talk to it with updatectl
 //	locksmithd     REBOOT_STRATEGY, LOCKSMITHD_REBOOT_WINDOW_START and _LENGTH

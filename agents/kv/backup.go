@@ -49,8 +49,8 @@ func backups(environ []string, dataDir string) (care.Config, error) {
 	return c, nil
 }
 
-// keeper looks after a member that runs.
-func keeper(e *embed.Etcd, cfg *embed.Config, c care.Config, log *zap.Logger) *care.Keeper {
+// lookAfter is the keeper of a member that runs.
+func lookAfter(e *embed.Etcd, cfg *embed.Config, c care.Config, log *zap.Logger) *care.Keeper {
 	quota := cfg.QuotaBackendBytes
 	if quota == 0 {
 		quota = storage.DefaultQuotaBytes

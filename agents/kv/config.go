@@ -33,6 +33,7 @@ func newOptions(out io.Writer) *options {
 	}
 	o.set.SetOutput(out)
 	o.embed.AddFlags(o.set)
+	addFormingFlags(o.set)
 	o.set.Var(o.clusterState, "initial-cluster-state", "Whether the cluster is new or existing; only read when the member has no data.")
 	o.set.StringVar(&o.configFile, "config-file", "", "Path to etcd's own YAML configuration file; no other flag or variable is read with it.")
 	o.set.BoolVar(&o.version, "version", false, "Print the version and exit.")

@@ -10,11 +10,18 @@
 // listens on every interface. An address that was not known yet when the
 // settings were written never keeps the member from starting.
 //
+// Machines with the same user-data become one cluster through a list of
+// members, a discovery token, DNS SRV records or one member's address and a
+// token; those beyond its size forward their client ports to the members and
+// stand by; a member that is dead for long is replaced by one of them. See
+// packages discovery, proxy, admission and heal, and plan.go for what a machine
+// is when.
+//
 // Compared with upstream's own main: readiness is told to the service manager
 // in the same way, the log is plain lines with priorities for the journal, an
 // error ends in a message and exit code 1 (2 for wrong flags) and never in a
-// stack trace. Upstream's `gateway` and `grpc-proxy` are left out, and so are,
-// for now, token discovery and the v2 API.
+// stack trace. Upstream's `gateway` and `grpc-proxy` are left out, and so is, for
+// now, the v2 API.
 package kv
 
 import (
@@ -23,6 +30,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -31,7 +39,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/coracle-os/coracle/agents/kv/care"
 	"github.com/coracle-os/coracle/rootfs/program"
 	"github.com/coreos/go-systemd/v22/daemon"
 	"go.etcd.io/etcd/api/v3/version"
@@ -49,7 +56,7 @@ const gcPercent = 40
 func Main(ctx context.Context, args []string, stdio program.Stdio) int {
 	hostname, _ := os.Hostname()
 	id, _ := os.ReadFile("/etc/machine-id")
-	m := Machine{ID: strings.TrimSpace(string(id)), Hostname: hostname}
+	m := Machine{ID: strings.TrimSpace(string(id)), Hostname: hostname, Address: ownAddress()}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
@@ -64,6 +71,24 @@ func Main(ctx context.Context, args []string, stdio program.Stdio) int {
 		fmt.Fprintf(stdio.Err, "etcd: %v\n", err)
 		return 1
 	}
+}
+
+// ownAddress gives the machine's first address that others can use, IPv4
+// before IPv6, or "".
+func ownAddress() string {
+	addresses, _ := net.InterfaceAddrs()
+	var six string
+	for _, a := range addresses {
+		n, ok := a.(*net.IPNet)
+		switch {
+		case !ok || !n.IP.IsGlobalUnicast():
+		case n.IP.To4() != nil:
+			return n.IP.String()
+		case six == "":
+			six = n.IP.String()
+		}
+	}
+	return six
 }
 
 var errUsage = errors.New("see etcd --help")
@@ -97,7 +122,11 @@ func run(ctx context.Context, args, environ []string, m Machine, stdio program.S
 	}
 	grpc.EnableTracing = false
 	cfg.SetupGlobalLoggers()
-	return serve(ctx, cfg, backup, log)
+	this, err := newMachine(cfg, settings.Forming, backup, log)
+	if err != nil {
+		return err
+	}
+	return this.run(ctx)
 }
 
 // read takes the settings from the command line and the environment.
@@ -119,7 +148,7 @@ func read(args, environ []string, m Machine, stdio program.Stdio) (*options, Set
 		return nil, s, err
 	}
 	if s.Flags["config-file"] != "" {
-		o.configFile = s.Flags["config-file"]
+		o.configFile, s.Forming = s.Flags["config-file"], Forming{}
 		return o, s, nil
 	}
 	return o, s, o.apply(s)
@@ -139,41 +168,6 @@ func flagsAsEnvironment(fs *flag.FlagSet) []string {
 func printVersion(w io.Writer) {
 	fmt.Fprintf(w, "etcd Version: %s\nGit SHA: %s\nGo Version: %s\nGo OS/Arch: %s/%s\n",
 		version.Version, version.GitSHA, runtime.Version(), runtime.GOOS, runtime.GOARCH)
-}
-
-// serve runs the member and tells the service manager when it answers.
-func serve(ctx context.Context, cfg *embed.Config, backup care.Config, log *zap.Logger) error {
-	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
-		return explain(cfg.Dir, fmt.Errorf("make the data directory: %w", err))
-	}
-	e, err := embed.StartEtcd(cfg)
-	if err != nil {
-		return explain(cfg.Dir, fmt.Errorf("start etcd: %w", err))
-	}
-	defer e.Close()
-	select {
-	case <-e.Server.ReadyNotify():
-	case <-e.Server.StopNotify():
-		return explain(cfg.Dir, errors.New("run etcd: the member stopped before it was ready"))
-	case err := <-e.Err():
-		return explain(cfg.Dir, fmt.Errorf("run etcd: %w", err))
-	case <-ctx.Done():
-		return nil
-	}
-	notify(log, daemon.SdNotifyReady)
-	releaseMemory()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go keeper(e, cfg, backup, log).Run(ctx)
-	select {
-	case <-ctx.Done():
-		notify(log, daemon.SdNotifyStopping)
-		return nil
-	case err := <-e.Err():
-		return explain(cfg.Dir, fmt.Errorf("run etcd: %w", err))
-	case <-e.Server.StopNotify():
-		return errors.New("run etcd: the member stopped; if it was removed from the cluster, remove its data directory to join again")
-	}
 }
 
 // releaseMemory gives back what starting needed and running does not.

@@ -10,12 +10,14 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/coracle-os/coracle/agents/etcdctl"
+	"github.com/coracle-os/coracle/agents/kv/registry"
 	"github.com/coracle-os/coracle/rootfs/program"
 	"golang.org/x/sys/unix"
 )
@@ -23,11 +25,21 @@ import (
 // TestMain lets the test's own binary be etcd or etcdctl, as coracled is.
 func TestMain(m *testing.M) {
 	stdio := program.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}
+	ctx := context.Background()
+	if os.Getenv("TEST_PROGRAM") != "" {
+		ctx, _ = signal.NotifyContext(ctx, unix.SIGTERM)
+	}
 	switch os.Getenv("TEST_PROGRAM") {
 	case "etcd":
-		os.Exit(Main(context.Background(), os.Args, stdio))
+		os.Exit(Main(ctx, os.Args, stdio))
+	case "discovery":
+		os.Exit(registry.Main(ctx, os.Args, stdio))
+	case "dns":
+		os.Exit(dnsMain(os.Args[1:]))
+	case "garbage":
+		os.Exit(garbageMain())
 	case "etcdctl":
-		os.Exit(etcdctl.Main(context.Background(), os.Args, stdio))
+		os.Exit(etcdctl.Main(ctx, os.Args, stdio))
 	}
 	os.Exit(m.Run())
 }
@@ -84,7 +96,7 @@ func TestMemberServesAndKeeps(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	client, second, peer := freeURL(t), freeURL(t), freeURL(t)
 	env := []string{"ETCD_LISTEN_CLIENT_URLS=" + client + "," + second, "ETCD_ADVERTISE_CLIENT_URLS=" + client,
-		"ETCD_LISTEN_PEER_URLS=" + peer, "ETCD_INITIAL_ADVERTISE_PEER_URLS=" + peer, "ETCD_PROXY=on"}
+		"ETCD_LISTEN_PEER_URLS=" + peer, "ETCD_INITIAL_ADVERTISE_PEER_URLS=" + peer, "ETCD_TRACE=on"}
 	cmd, log := member(t, dir, env...)
 	ctl := func(args ...string) string {
 		t.Helper()
@@ -108,7 +120,7 @@ func TestMemberServesAndKeeps(t *testing.T) {
 	}
 	cmd.Process.Signal(unix.SIGKILL) // as a power cut would
 	cmd.Wait()
-	if !strings.Contains(log.String(), "<4> ETCD_PROXY") {
+	if !strings.Contains(log.String(), "<4> ETCD_TRACE") {
 		t.Errorf("the log does not name the obsolete variable with a warning's priority:\n%s", log)
 	}
 	member(t, dir, env...)

@@ -9,12 +9,14 @@ import (
 	"strings"
 
 	"github.com/coracle-os/coracle/agents/kv/pki"
+	"github.com/coracle-os/coracle/agents/kv/proxy"
 )
 
 // Machine is what the settings take from the machine that etcd runs on.
 type Machine struct {
 	ID       string // the content of /etc/machine-id, may be empty
 	Hostname string // may be empty
+	Address  string // an IP address that other machines reach it at, may be empty
 }
 
 // Settings are the values of etcd's flags, by the flag's name.
@@ -25,35 +27,26 @@ type Settings struct {
 	Warnings []string
 	// Authority is the file with the cluster's own authority; "" for none.
 	Authority string
+	Forming   Forming
+	// stand-in for a host of an advertised URL that was not known
+	unknown string
 }
 
 // obsolete are variables of etcd 0.4 and 2 without a counterpart in etcd 3.7,
 // with what the owner should know.
 var obsolete = map[string]string{
-	"ETCD_CLUSTER_ACTIVE_SIZE":    "the number of members is the number in ETCD_INITIAL_CLUSTER",
-	"ETCD_CLUSTER_REMOVE_DELAY":   "members are removed with `etcdctl member remove`",
-	"ETCD_CLUSTER_SYNC_INTERVAL":  "there are no standbys to synchronise",
-	"ETCD_DISCOVERY":              "token discovery is not in this release: this member starts as a cluster of one; set ETCD_INITIAL_CLUSTER for more",
-	"ETCD_DISCOVERY_FALLBACK":     "there is no proxy to fall back to",
-	"ETCD_DISCOVERY_PROXY":        "token discovery is not in this release",
-	"ETCD_GRAPHITE_HOST":          "figures are at /metrics on the client port",
-	"ETCD_HTTP_READ_TIMEOUT":      "requests have their own deadlines",
-	"ETCD_HTTP_WRITE_TIMEOUT":     "requests have their own deadlines",
-	"ETCD_LOG_PACKAGE_LEVELS":     "set ETCD_LOG_LEVEL",
-	"ETCD_MAX_RESULT_BUFFER":      "watches read the history from the store",
-	"ETCD_MAX_RETRY_ATTEMPTS":     "members are retried without end",
-	"ETCD_PEERS":                  "joining by a list of peers is not in this release: set ETCD_INITIAL_CLUSTER and ETCD_INITIAL_CLUSTER_STATE=existing",
-	"ETCD_PEERS_FILE":             "joining by a list of peers is not in this release: set ETCD_INITIAL_CLUSTER and ETCD_INITIAL_CLUSTER_STATE=existing",
-	"ETCD_PROXY":                  "the proxy mode is not in this release: this machine runs a member",
-	"ETCD_PROXY_DIAL_TIMEOUT":     "the proxy mode is not in this release",
-	"ETCD_PROXY_FAILURE_WAIT":     "the proxy mode is not in this release",
-	"ETCD_PROXY_READ_TIMEOUT":     "the proxy mode is not in this release",
-	"ETCD_PROXY_REFRESH_INTERVAL": "the proxy mode is not in this release",
-	"ETCD_PROXY_WRITE_TIMEOUT":    "the proxy mode is not in this release",
-	"ETCD_RETRY_INTERVAL":         "members are retried without end",
-	"ETCD_SNAPSHOT":               "snapshots are always on; see ETCD_SNAPSHOT_COUNT",
-	"ETCD_TRACE":                  "set ETCD_LOG_LEVEL=debug",
-	"ETCD_VERY_VERY_VERBOSE":      "set ETCD_LOG_LEVEL=debug",
+	"ETCD_GRAPHITE_HOST":      "figures are at /metrics on the client port",
+	"ETCD_HTTP_READ_TIMEOUT":  "requests have their own deadlines",
+	"ETCD_HTTP_WRITE_TIMEOUT": "requests have their own deadlines",
+	"ETCD_LOG_PACKAGE_LEVELS": "set ETCD_LOG_LEVEL",
+	"ETCD_MAX_RESULT_BUFFER":  "watches read the history from the store",
+	"ETCD_MAX_RETRY_ATTEMPTS": "members are retried without end",
+	"ETCD_PEERS":              "a list of peers does not say whether a cluster exists: set ETCD_INITIAL_CLUSTER for a new one, or ETCD_JOIN and ETCD_JOIN_TOKEN",
+	"ETCD_PEERS_FILE":         "a list of peers does not say whether a cluster exists: set ETCD_INITIAL_CLUSTER for a new one, or ETCD_JOIN and ETCD_JOIN_TOKEN",
+	"ETCD_RETRY_INTERVAL":     "members are retried without end",
+	"ETCD_SNAPSHOT":           "snapshots are always on; see ETCD_SNAPSHOT_COUNT",
+	"ETCD_TRACE":              "set ETCD_LOG_LEVEL=debug",
+	"ETCD_VERY_VERY_VERBOSE":  "set ETCD_LOG_LEVEL=debug",
 }
 
 // renamed are variables whose value is still right under another flag.
@@ -80,8 +73,14 @@ func FromEnvironment(environ []string, m Machine, known func(flag string) bool) 
 	}
 	s.current(env, known)
 	s.older(env)
+	if err := s.forming(env); err != nil {
+		return s, err
+	}
 	s.defaults(m)
 	s.secure(env)
+	if err := s.ownAddress(env, m); err != nil {
+		return s, err
+	}
 	if err := s.clientURLs(env); err != nil {
 		return s, err
 	}
@@ -89,6 +88,7 @@ func FromEnvironment(environ []string, m Machine, known func(flag string) bool) 
 		return s, err
 	}
 	s.secureURLs()
+	s.nameFromCluster(m)
 	sort.Strings(s.Warnings)
 	return s, nil
 }
@@ -97,8 +97,9 @@ func FromEnvironment(environ []string, m Machine, known func(flag string) bool) 
 // nobody knows.
 func (s *Settings) current(env map[string]string, known func(string) bool) {
 	for name, value := range env {
-		flag := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(name, "ETCD_")), "_", "-")
+		flag := flagOf(name)
 		switch {
+		case formingVariable(name):
 		case obsolete[name] != "":
 			s.warn("%s=%q has no effect: %s", name, value, obsolete[name])
 		case known(flag):
@@ -107,6 +108,11 @@ func (s *Settings) current(env map[string]string, known func(string) bool) {
 			s.warn("%s=%q is not a setting of etcd 3.7 and has no effect", name, value)
 		}
 	}
+}
+
+// flagOf gives the flag that a variable stands for.
+func flagOf(name string) string {
+	return strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(name, "ETCD_")), "_", "-")
 }
 
 // translated are the variables that clientURLs, peerURLs, older, secure and backups read.
@@ -156,6 +162,50 @@ func (s *Settings) defaults(m Machine) {
 	s.setDefault("log-format", "console")
 }
 
+// ownAddress finds what to advertise where the owner or provisioning gave
+// nothing: this machine alone will do for a cluster of one, and not for a
+// machine whose address is about to be told to others.
+func (s *Settings) ownAddress(env map[string]string, m Machine) error {
+	s.unknown = "127.0.0.1"
+	f := s.Forming
+	if f.Discovery == "" && len(f.Join) == 0 && s.Flags["discovery-srv"] == "" || f.Proxy != proxy.Off {
+		return nil
+	}
+	if m.Address != "" {
+		s.unknown = m.Address
+	}
+	given := env["ETCD_PEER_ADDR"] + env["ETCD_INITIAL_ADVERTISE_PEER_URLS"]
+	if given == "" && m.Address != "" {
+		env["ETCD_PEER_ADDR"] = net.JoinHostPort(m.Address, "2380")
+		s.warn("neither ETCD_INITIAL_ADVERTISE_PEER_URLS nor ETCD_PEER_ADDR is set: %s is advertised", env["ETCD_PEER_ADDR"])
+	}
+	if env["ETCD_ADDR"]+env["ETCD_ADVERTISE_CLIENT_URLS"] == "" && m.Address != "" {
+		env["ETCD_ADDR"] = net.JoinHostPort(m.Address, "2379")
+	}
+	if m.Address == "" && (given == "" || strings.Contains(given, "$") || strings.Contains(given, "//:") || strings.HasPrefix(given, ":")) {
+		return fmt.Errorf("read the settings: the peer address %q has no host and this machine has no address yet, which others could reach its member at; "+
+			"set ETCD_INITIAL_ADVERTISE_PEER_URLS, or wait for the network", given)
+	}
+	return nil
+}
+
+// nameFromCluster takes the name from the entry of the initial cluster that
+// has this machine's peer URLs, when no name was given: so the same user-data
+// serves all machines of the cluster.
+func (s *Settings) nameFromCluster(m Machine) {
+	if name := s.Flags["name"]; name != m.ID && name != m.Hostname {
+		return
+	}
+	own := strings.Split(s.Flags["initial-advertise-peer-urls"], ",")
+	for entry := range strings.SplitSeq(s.Flags["initial-cluster"], ",") {
+		name, peer, ok := strings.Cut(strings.TrimSpace(entry), "=")
+		if ok && slices.Contains(own, strings.TrimRight(peer, "/")) {
+			s.Flags["name"] = name
+			return
+		}
+	}
+}
+
 // clientURLs completes the client side's URLs: on 2379 and 4001, only for this
 // machine unless an address to advertise or to bind to was given.
 func (s *Settings) clientURLs(env map[string]string) error {
@@ -201,8 +251,8 @@ func (s *Settings) urls(a addresses) error {
 		return err
 	}
 	if a.advertised != "" && unknownHost(host) {
-		s.warn("%s=%q has no host, this machine's address was not known: 127.0.0.1 is advertised", a.name, a.advertised)
-		host = "127.0.0.1"
+		s.warn("%s=%q has no host, this machine's address was not known: %s is advertised", a.name, a.advertised, s.unknown)
+		host = s.unknown
 	}
 	if port == "" {
 		port = a.ports[0]
@@ -256,7 +306,7 @@ func (s *Settings) advertise(a addresses, scheme string, listening bool) error {
 		s.Flags[a.advertiseFlag] = scheme + "://127.0.0.1:" + a.ports[0]
 	}
 	for _, flag := range []string{a.listenFlag, a.advertiseFlag} {
-		substitute := "127.0.0.1"
+		substitute := s.unknown
 		if flag == a.listenFlag {
 			substitute = "0.0.0.0"
 		}

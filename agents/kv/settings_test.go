@@ -72,12 +72,20 @@ func TestFromEnvironment(t *testing.T) {
 		},
 		{
 			name: "0.4 and 2: what is no more",
-			env:  []string{"ETCD_DISCOVERY=https://discovery.etcd.io/1", "ETCD_CLUSTER_ACTIVE_SIZE=3", "ETCD_PROXY=on", "ETCD_NOSUCH=1"},
+			env:  []string{"ETCD_SNAPSHOT=true", "ETCD_GRAPHITE_HOST=h:1", "ETCD_PEERS=10.0.0.1:7001", "ETCD_NOSUCH=1"},
 			warnings: []string{
-				`ETCD_CLUSTER_ACTIVE_SIZE="3" has no effect: the number of members is the number in ETCD_INITIAL_CLUSTER`,
-				`ETCD_DISCOVERY="https://discovery.etcd.io/1" has no effect: token discovery is not in this release: this member starts as a cluster of one; set ETCD_INITIAL_CLUSTER for more`,
+				`ETCD_GRAPHITE_HOST="h:1" has no effect: figures are at /metrics on the client port`,
 				`ETCD_NOSUCH="1" is not a setting of etcd 3.7 and has no effect`,
-				`ETCD_PROXY="on" has no effect: the proxy mode is not in this release: this machine runs a member`,
+				`ETCD_PEERS="10.0.0.1:7001" has no effect: a list of peers does not say whether a cluster exists: set ETCD_INITIAL_CLUSTER for a new one, or ETCD_JOIN and ETCD_JOIN_TOKEN`,
+				`ETCD_SNAPSHOT="true" has no effect: snapshots are always on; see ETCD_SNAPSHOT_COUNT`,
+			},
+		},
+		{
+			name: "the name from the list of members",
+			env:  []string{"ETCD_INITIAL_CLUSTER=a=http://10.0.0.1:2380,b=http://10.0.0.2:2380", "ETCD_INITIAL_ADVERTISE_PEER_URLS=http://10.0.0.2:2380", "ETCD_LISTEN_PEER_URLS=http://10.0.0.2:2380"},
+			flags: map[string]string{
+				"name": "b", "initial-cluster": "a=http://10.0.0.1:2380,b=http://10.0.0.2:2380",
+				"listen-peer-urls": "http://10.0.0.2:2380", "initial-advertise-peer-urls": "http://10.0.0.2:2380",
 			},
 		},
 		{
@@ -144,7 +152,7 @@ func TestNameOfMachine(t *testing.T) {
 	for _, c := range []struct {
 		m    Machine
 		want string
-	}{{Machine{"id", "host"}, "id"}, {Machine{"", "host"}, "host"}, {Machine{}, ""}} {
+	}{{Machine{ID: "id", Hostname: "host"}, "id"}, {Machine{Hostname: "host"}, "host"}, {Machine{}, ""}} {
 		s, err := FromEnvironment(nil, c.m, newOptions(io.Discard).known)
 		if err != nil || s.Flags["name"] != c.want {
 			t.Errorf("%+v: name %q, error %v, want %q", c.m, s.Flags["name"], err, c.want)

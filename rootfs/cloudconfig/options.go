@@ -1,6 +1,7 @@
 package cloudconfig
 
-// Etcd is the coreos.etcd section: etcd 0.4's options.
+// Etcd is the coreos.etcd section: etcd 0.4's options, and heal, join,
+// join_token and remove_delay, which are Coracle's.
 type Etcd struct {
 	Origin                   Origin  `yaml:"-"`
 	Addr                     string  `yaml:"addr" env:"ETCD_ADDR"`
@@ -20,6 +21,7 @@ type Etcd struct {
 	ElectionTimeout          int     `yaml:"election_timeout" env:"ETCD_ELECTION_TIMEOUT" deprecated:"etcd2 options no longer work for etcd"`
 	ForceNewCluster          bool    `yaml:"force_new_cluster" env:"ETCD_FORCE_NEW_CLUSTER" deprecated:"etcd2 options no longer work for etcd"`
 	GraphiteHost             string  `yaml:"graphite_host" env:"ETCD_GRAPHITE_HOST"`
+	Heal                     string  `yaml:"heal" env:"ETCD_HEAL" valid:"^(on|off)$"`
 	HeartbeatInterval        int     `yaml:"heartbeat_interval" env:"ETCD_HEARTBEAT_INTERVAL" deprecated:"etcd2 options no longer work for etcd"`
 	HTTPReadTimeout          float64 `yaml:"http_read_timeout" env:"ETCD_HTTP_READ_TIMEOUT"`
 	HTTPWriteTimeout         float64 `yaml:"http_write_timeout" env:"ETCD_HTTP_WRITE_TIMEOUT"`
@@ -27,6 +29,8 @@ type Etcd struct {
 	InitialCluster           string  `yaml:"initial_cluster" env:"ETCD_INITIAL_CLUSTER" deprecated:"etcd2 options no longer work for etcd"`
 	InitialClusterState      string  `yaml:"initial_cluster_state" env:"ETCD_INITIAL_CLUSTER_STATE" deprecated:"etcd2 options no longer work for etcd"`
 	InitialClusterToken      string  `yaml:"initial_cluster_token" env:"ETCD_INITIAL_CLUSTER_TOKEN" deprecated:"etcd2 options no longer work for etcd"`
+	Join                     string  `yaml:"join" env:"ETCD_JOIN"`
+	JoinToken                string  `yaml:"join_token" env:"ETCD_JOIN_TOKEN"`
 	KeyFile                  string  `yaml:"key_file" env:"ETCD_KEY_FILE"`
 	ListenClientURLs         string  `yaml:"listen_client_urls" env:"ETCD_LISTEN_CLIENT_URLS" deprecated:"etcd2 options no longer work for etcd"`
 	ListenPeerURLs           string  `yaml:"listen_peer_urls" env:"ETCD_LISTEN_PEER_URLS" deprecated:"etcd2 options no longer work for etcd"`
@@ -45,6 +49,7 @@ type Etcd struct {
 	Peers                    string  `yaml:"peers" env:"ETCD_PEERS"`
 	PeersFile                string  `yaml:"peers_file" env:"ETCD_PEERS_FILE"`
 	Proxy                    string  `yaml:"proxy" env:"ETCD_PROXY" deprecated:"etcd2 options no longer work for etcd"`
+	RemoveDelay              string  `yaml:"remove_delay" env:"ETCD_REMOVE_DELAY"`
 	RetryInterval            float64 `yaml:"retry_interval" env:"ETCD_RETRY_INTERVAL"`
 	Snapshot                 bool    `yaml:"snapshot" env:"ETCD_SNAPSHOT"`
 	SnapshotCount            int     `yaml:"snapshot_count" env:"ETCD_SNAPSHOTCOUNT"`
@@ -54,7 +59,8 @@ type Etcd struct {
 	VeryVeryVerbose          bool    `yaml:"very_very_verbose" env:"ETCD_VERY_VERY_VERBOSE"`
 }
 
-// Etcd2 is the coreos.etcd2 section: etcd 2's options.
+// Etcd2 is the coreos.etcd2 section: etcd 2's options, and heal, join,
+// join_token and remove_delay, which are Coracle's.
 type Etcd2 struct {
 	Origin                   Origin `yaml:"-"`
 	AdvertiseClientURLs      string `yaml:"advertise_client_urls" env:"ETCD_ADVERTISE_CLIENT_URLS"`
@@ -71,11 +77,14 @@ type Etcd2 struct {
 	ElectionTimeout          int    `yaml:"election_timeout" env:"ETCD_ELECTION_TIMEOUT"`
 	EnablePProf              bool   `yaml:"enable_pprof" env:"ETCD_ENABLE_PPROF"`
 	ForceNewCluster          bool   `yaml:"force_new_cluster" env:"ETCD_FORCE_NEW_CLUSTER"`
+	Heal                     string `yaml:"heal" env:"ETCD_HEAL" valid:"^(on|off)$"`
 	HeartbeatInterval        int    `yaml:"heartbeat_interval" env:"ETCD_HEARTBEAT_INTERVAL"`
 	InitialAdvertisePeerURLs string `yaml:"initial_advertise_peer_urls" env:"ETCD_INITIAL_ADVERTISE_PEER_URLS"`
 	InitialCluster           string `yaml:"initial_cluster" env:"ETCD_INITIAL_CLUSTER"`
 	InitialClusterState      string `yaml:"initial_cluster_state" env:"ETCD_INITIAL_CLUSTER_STATE"`
 	InitialClusterToken      string `yaml:"initial_cluster_token" env:"ETCD_INITIAL_CLUSTER_TOKEN"`
+	Join                     string `yaml:"join" env:"ETCD_JOIN"`
+	JoinToken                string `yaml:"join_token" env:"ETCD_JOIN_TOKEN"`
 	KeyFile                  string `yaml:"key_file" env:"ETCD_KEY_FILE"`
 	ListenClientURLs         string `yaml:"listen_client_urls" env:"ETCD_LISTEN_CLIENT_URLS"`
 	ListenPeerURLs           string `yaml:"listen_peer_urls" env:"ETCD_LISTEN_PEER_URLS"`
@@ -94,6 +103,7 @@ type Etcd2 struct {
 	ProxyReadTimeout         int    `yaml:"proxy_read_timeout" env:"ETCD_PROXY_READ_TIMEOUT"`
 	ProxyRefreshInterval     int    `yaml:"proxy_refresh_interval" env:"ETCD_PROXY_REFRESH_INTERVAL"`
 	ProxyWriteTimeout        int    `yaml:"proxy_write_timeout" env:"ETCD_PROXY_WRITE_TIMEOUT"`
+	RemoveDelay              string `yaml:"remove_delay" env:"ETCD_REMOVE_DELAY"`
 	SnapshotCount            int    `yaml:"snapshot_count" env:"ETCD_SNAPSHOT_COUNT"`
 	StrictReconfigCheck      bool   `yaml:"strict_reconfig_check" env:"ETCD_STRICT_RECONFIG_CHECK"`
 	TrustedCAFile            string `yaml:"trusted_ca_file" env:"ETCD_TRUSTED_CA_FILE"`
