@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -84,6 +85,51 @@ func TestHealing(t *testing.T) {
 	again.says(t, 10*time.Second, "its data is gone: it cannot come back as the same one")
 	formed(t, l, 90*time.Second, []string{"h1", "h2", "h4"}, 1, 2, 4)
 	again.says(t, 30*time.Second, "stands by")
+}
+
+// TestCutOffMember: a member that is cut off, and one that is paused, are
+// replaced while their programs run; when they are back they notice.
+func TestCutOffMember(t *testing.T) {
+	l := newLab(t)
+	env := func(n int) []string {
+		return []string{fmt.Sprintf("ETCD_NAME=c%d", n), "ETCD_JOIN_TOKEN=secret", "ETCD_REMOVE_DELAY=3s", "ETCD_JOIN=10.77.0.1,10.77.0.2,10.77.0.3"}
+	}
+	l.machine(1).etcd("ETCD_NAME=c1", "ETCD_JOIN_TOKEN=secret", "ETCD_REMOVE_DELAY=3s")
+	formed(t, l, 30*time.Second, []string{"c1"}, 1)
+	two, three := l.machine(2).etcd(env(2)...), l.machine(3).etcd(env(3)...)
+	formed(t, l, 60*time.Second, []string{"c1", "c2", "c3"}, 1, 2, 3)
+	four := l.machine(4).etcd(env(4)...)
+	four.says(t, 30*time.Second, "stands by")
+	l.ip("-n", l.prefix+"b", "link", "set", "p2", "down")
+	formed(t, l, 60*time.Second, []string{"c1", "c3", "c4"}, 1, 3, 4)
+	l.ip("-n", l.prefix+"b", "link", "set", "p2", "up")
+	two.says(t, 60*time.Second, "its data is stale and was moved to")
+	two.says(t, 30*time.Second, "stands by")
+	three.cmd.Process.Signal(unix.SIGSTOP)
+	formed(t, l, 60*time.Second, []string{"c1", "c2", "c4"}, 1, 2, 4)
+	three.cmd.Process.Signal(unix.SIGCONT)
+	three.says(t, 60*time.Second, "its data is stale and was moved to")
+	three.says(t, 30*time.Second, "stands by")
+	// What the owner removes stays out.
+	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+	defer cancel()
+	c := l.machine(1).client(l.machine(1).endpoint())
+	list, err := c.MemberList(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range list.Members {
+		if m.Name == "c4" {
+			eventually(t, 20*time.Second, func() string { // etcd wants some seconds without a change
+				if _, err := c.MemberRemove(ctx, m.ID); err != nil {
+					return err.Error()
+				}
+				return ""
+			})
+		}
+	}
+	four.says(t, 30*time.Second, "its member was removed while it lived, which only the owner does")
+	formed(t, l, 60*time.Second, []string{"c1", "c2", "c3"}, 1, 2, 3)
 }
 
 // TestNoHealing: off by one key, and never without a majority.

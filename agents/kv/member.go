@@ -144,6 +144,7 @@ func (m *machine) setAside(e *embed.Etcd) error {
 	}
 	self := e.Server.MemberID()
 	c.ID, c.Member, c.Removed = e.Server.Cluster().ID().String(), self.String(), true
+	c.Dismissed = e.Server.IsIDRemoved(uint64(self)) // it took part in its own removal
 	for _, one := range e.Server.Cluster().Members() {
 		if one.ID != self {
 			c.Peers = append(c.Peers, one.PeerURLs...)

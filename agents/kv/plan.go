@@ -71,7 +71,7 @@ func decide(f facts) plan {
 func whatItWas(c datadir.Cluster) string {
 	switch {
 	case c.Member == "":
-		return fmt.Sprintf("this machine stood by the cluster %s before", c.ID)
+		return fmt.Sprintf("this machine stood by the cluster %s before (remove forming.json to begin anew)", c.ID)
 	case c.Removed:
 		return fmt.Sprintf("this machine's member %s was removed from the cluster %s", c.Member, c.ID)
 	}

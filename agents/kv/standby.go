@@ -107,6 +107,8 @@ func (s *standby) turn(ctx context.Context) (admission.Answer, error) {
 	switch {
 	case s.token() == "":
 		return admission.Answer{}, errors.New("this machine stays a proxy: no ETCD_JOIN_TOKEN is set to ask the members with")
+	case s.state().Dismissed:
+		return admission.Answer{}, errors.New("this machine stays a proxy: its member was removed while it lived, which only the owner does; to let it join again, remove forming.json from the data directory and restart etcd.service")
 	case s.state().Removed && !s.forming.Heal:
 		return admission.Answer{}, errors.New("this machine stays a proxy: its member was removed and ETCD_HEAL is off")
 	}

@@ -39,6 +39,9 @@ type Cluster struct {
 	Size    int      `json:"size,omitempty"` // wanted number of members
 	// Removed says that Member was removed and its data moved aside.
 	Removed bool `json:"removed,omitempty"`
+	// Dismissed says that it was removed while it lived: healing never does
+	// that, so that it was the owner's wish.
+	Dismissed bool `json:"dismissed,omitempty"`
 }
 
 // Dir is a data directory.

@@ -184,7 +184,7 @@ func (p *proxy) serve(ctx context.Context, l net.Listener) error {
 // forward joins one client's connection with one to a member.
 func (p *proxy) forward(ctx context.Context, in net.Conn) {
 	defer in.Close()
-	out, err := p.dial(ctx)
+	out, _, err := p.dial(ctx)
 	if err != nil {
 		return
 	}
@@ -212,18 +212,18 @@ func halfClose(c net.Conn) {
 	c.Close()
 }
 
-// dial connects to a live member, trying each at most once.
-func (p *proxy) dial(ctx context.Context) (net.Conn, error) {
+// dial connects to a live member, trying each at most once, and says which.
+func (p *proxy) dial(ctx context.Context) (net.Conn, string, error) {
 	var problems []error
 	for _, address := range p.pool.order(time.Now()) {
 		conn, err := (&net.Dialer{Timeout: p.Times.Dial}).DialContext(ctx, "tcp", address)
 		if err == nil {
-			return timed{conn, p.Times}, nil
+			return timed{conn, p.Times}, address, nil
 		}
 		p.pool.fail(address, time.Now())
 		problems = append(problems, err)
 	}
-	return nil, fmt.Errorf("connect to a member: none of %v answers: %w", p.pool.urls(), errors.Join(problems...))
+	return nil, "", fmt.Errorf("connect to a member: none of %v answers: %w", p.pool.urls(), errors.Join(problems...))
 }
 
 // timed is a connection whose single reads and writes are limited.

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -34,15 +35,8 @@ func reads() map[string]bool {
 // serveReadonly answers one port with the members' answers to reading
 // requests, over HTTP 1 and 2 and with both API versions.
 func (p *proxy) serveReadonly(ctx context.Context, l net.Listener) error {
-	transport := p.Members.Clone()
-	transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return p.dial(ctx) }
-	secure := transport.TLSClientConfig != nil
-	transport.Protocols = &http.Protocols{}
-	transport.Protocols.SetHTTP1(true)
-	grpc := transport.Clone()
-	grpc.Protocols = &http.Protocols{}
-	grpc.Protocols.SetUnencryptedHTTP2(!secure)
-	grpc.Protocols.SetHTTP2(secure)
+	secure := p.Members.TLSClientConfig != nil
+	transport, grpc := p.transport("http/1.1"), p.transport("h2")
 	forward := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			u := &url.URL{Scheme: "http", Host: "members"}
@@ -72,6 +66,42 @@ func (p *proxy) serveReadonly(ctx context.Context, l net.Listener) error {
 		return err
 	}
 	return nil
+}
+
+// transport reaches the members with one version of HTTP. A member's
+// certificate is checked for the address that was connected to.
+func (p *proxy) transport(version string) *http.Transport {
+	t := p.Members.Clone()
+	t.Protocols = &http.Protocols{}
+	t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		conn, _, err := p.dial(ctx)
+		return conn, err
+	}
+	settings := p.Members.TLSClientConfig
+	t.Protocols.SetHTTP1(version == "http/1.1")
+	t.Protocols.SetHTTP2(version == "h2" && settings != nil)
+	t.Protocols.SetUnencryptedHTTP2(version == "h2" && settings == nil)
+	if settings == nil {
+		return t
+	}
+	t.DialTLSContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		conn, address, err := p.dial(ctx)
+		if err != nil {
+			return nil, err
+		}
+		c := settings.Clone()
+		c.NextProtos = []string{version}
+		if c.ServerName == "" {
+			c.ServerName, _, _ = net.SplitHostPort(address)
+		}
+		secured := tls.Client(conn, c)
+		if err := secured.HandshakeContext(ctx); err != nil {
+			conn.Close()
+			return nil, fmt.Errorf("connect to the member at %s: %w", address, err)
+		}
+		return secured, nil
+	}
+	return t
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)
