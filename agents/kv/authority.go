@@ -48,6 +48,9 @@ func (s *Settings) secureURLs() {
 			s.Flags[flag] = strings.ReplaceAll(value, "http://", "https://")
 		}
 	}
+	for i, address := range s.Forming.Join {
+		s.Forming.Join[i] = strings.Replace(address, "http://", "https://", 1)
+	}
 }
 
 // issue gets the machine's certificate from the authority, for the hosts that
