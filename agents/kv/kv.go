@@ -13,8 +13,9 @@
 // Compared with upstream's own main: readiness is told to the service manager
 // in the same way, the log is plain lines with priorities for the journal, an
 // error ends in a message and exit code 1 (2 for wrong flags) and never in a
-// stack trace. Upstream's `gateway` and `grpc-proxy` are left out, and so are,
-// for now, token discovery and the v2 API.
+// stack trace. The client ports also serve version 2 of etcd's API, see package
+// v2. Upstream's `gateway` and `grpc-proxy` are left out, and so is, for now,
+// token discovery.
 package kv
 
 import (
@@ -31,6 +32,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/coracle-os/coracle/agents/kv/v2"
 	"github.com/coracle-os/coracle/rootfs/program"
 	"github.com/coreos/go-systemd/v22/daemon"
 	"go.etcd.io/etcd/api/v3/version"
@@ -138,11 +140,14 @@ func serve(ctx context.Context, cfg *embed.Config, log *zap.Logger) error {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return explain(cfg.Dir, fmt.Errorf("make the data directory: %w", err))
 	}
+	api := v2.New()
+	cfg.UserHandlers = api.Paths()
 	e, err := embed.StartEtcd(cfg)
 	if err != nil {
 		return explain(cfg.Dir, fmt.Errorf("start etcd: %w", err))
 	}
 	defer e.Close()
+	defer api.Start(e.Server)()
 	select {
 	case <-e.Server.ReadyNotify():
 	case <-e.Server.StopNotify():
