@@ -14,6 +14,7 @@ import (
 	"github.com/coracle-os/coracle/agents/kv/datadir"
 	"github.com/coracle-os/coracle/agents/kv/heal"
 	"github.com/coracle-os/coracle/agents/kv/peers"
+	"github.com/coracle-os/coracle/agents/kv/v2"
 	"github.com/coreos/go-systemd/v22/daemon"
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/etcd/server/v3/embed"
@@ -37,12 +38,16 @@ func (m *machine) member(ctx context.Context, cfg embed.Config) error {
 		handlers = map[string]http.Handler{}
 	}
 	handlers[admission.Path] = admission.Handler(m.token(), k.answer)
+	api := v2.New()
+	maps.Copy(handlers, api.Paths())
 	cfg.UserHandlers = handlers
 	e, err := embed.StartEtcd(&cfg)
 	if err != nil {
 		return fmt.Errorf("start etcd: %w", err)
 	}
+	stop := api.Start(e.Server)
 	err = m.serve(ctx, e, k)
+	stop()
 	gone := err != nil && m.removed(ctx, e, state)
 	e.Close()
 	if !gone {
