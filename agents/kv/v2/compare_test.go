@@ -70,8 +70,12 @@ func (s *side) relative(form string) func(string) string {
 
 // open sends a request.
 func (s *side) open(o op) (*http.Response, error) {
-	values := s.render(o.params.Encode())
-	target := s.url + "/v2/keys" + s.render(o.key)
+	params := url.Values{}
+	for name, list := range o.params {
+		params.Set(name, s.render(list[0]))
+	}
+	values := params.Encode()
+	target := s.url + "/v2/keys" + (&url.URL{Path: s.render(o.key)}).EscapedPath()
 	var body io.Reader
 	if o.form {
 		body = strings.NewReader(values)
@@ -99,6 +103,10 @@ func (o op) String() string {
 	text, _ := url.QueryUnescape(o.params.Encode())
 	return strings.TrimSpace(fmt.Sprintf("%s %s %s", o.method, o.key, text))
 }
+
+// sorted says whether the answer's order is part of it. Forms of requests
+// without PUT or POST are not read.
+func (o op) sorted() bool { return !o.form && o.params.Get("sorted") == "true" }
 
 // answer is a response in a form in which two servers' can be compared.
 type answer struct {

@@ -21,8 +21,11 @@ func (d *differential) key() string {
 	if len(d.orders) > 0 && d.chance(8) {
 		return d.orders[max(0, len(d.orders)-1-d.random.IntN(20))]
 	}
+	if len(d.files) > 0 && d.chance(40) {
+		return d.files[max(0, len(d.files)-1-d.random.IntN(30))]
+	}
 	var b strings.Builder
-	for range 1 + d.random.IntN(3) {
+	for range min(3, 1+int(2.7*d.random.Float64()+0.5)) {
 		b.WriteString("/" + d.pick("a", "a", "b", "c", "ab", "_h", "d e"))
 	}
 	if d.chance(3) {
@@ -98,7 +101,7 @@ func (d *differential) put(o op) {
 	d.maybe(o, 20, "ttl", d.pick("1000", "5000", "100000", ""))
 	d.maybe(o, 12, "dir", d.pick("true", "true", "1", "false"))
 	d.maybe(o, 25, "prevExist", d.pick("true", "true", "false"))
-	d.conditions(o, 12)
+	d.conditions(o, 20)
 	d.maybe(o, 4, "noValueOnSuccess", "true")
 	if d.chance(8) {
 		o.params.Set("refresh", "true")
@@ -128,7 +131,10 @@ func (d *differential) mistake(o op) {
 // newWatch is a watch of the past, of the future or of what comes next.
 func (d *differential) newWatch() op {
 	o := op{method: http.MethodGet, key: d.key(), params: url.Values{"wait": {"true"}}}
-	d.maybe(o, 50, "recursive", "true")
+	if d.chance(50) {
+		o.key = "/" + d.pick("a", "b", "c", "_h", "")
+	}
+	d.maybe(o, 60, "recursive", "true")
 	d.maybe(o, 30, "stream", "true")
 	if d.chance(70) {
 		back := d.pick("3", "20", "200", "1200")
