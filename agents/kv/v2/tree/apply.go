@@ -126,7 +126,9 @@ func (t *Tree) change(c Change) {
 		return
 	}
 	if kind == layout.FileRecord {
-		t.changeRecord(path, c)
+		if rest == "" {
+			t.changeRecord(path, c)
+		}
 		return
 	}
 	if c.Deleted && t.find(path) == nil && rest == "" {
@@ -144,12 +146,22 @@ func (t *Tree) change(c Change) {
 		}
 	default:
 		n.file, n.value, n.create, n.mod = !c.Deleted, c.Value, c.Create, c.Mod
-		if c.Deleted && n.recordMod != 0 {
-			t.stale[path] = n.recordMod
-			n.recordMod, n.record = 0, layout.Record{}
-		}
+		t.changeStale(n, c.Deleted)
 	}
 	t.settle(n)
+}
+
+// changeStale keeps account of a record whose file goes or comes back. It does
+// not hold for the new file.
+func (t *Tree) changeStale(n *node, deleted bool) {
+	switch mod, stale := t.stale[n.path]; {
+	case deleted && n.recordMod != 0:
+		t.stale[n.path] = n.recordMod
+		n.recordMod, n.record = 0, layout.Record{}
+	case !deleted && stale:
+		delete(t.stale, n.path)
+		n.recordMod = mod
+	}
 }
 
 func (n *node) changeOdd(c Change) {

@@ -1,0 +1,308 @@
+package v2_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/coracle-os/coracle/agents/kv/v2/wire"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// request sends parameters as "name=value&name=value" and returns the event.
+func (s *server) request(method, key, params string) (status int, e wire.Event, err error) {
+	values, err := url.ParseQuery(params)
+	if err != nil {
+		return 0, e, err
+	}
+	req, err := http.NewRequest(method, s.url+"/v2/keys"+key+"?"+values.Encode(), nil)
+	if err != nil {
+		return 0, e, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, e, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, e, err
+	}
+	return resp.StatusCode, e, json.Unmarshal(body, &e)
+}
+
+// must is request for what cannot fail.
+func (s *server) must(method, key, params string) wire.Event {
+	s.t.Helper()
+	status, e, err := s.request(method, key, params)
+	if err != nil || status >= 300 {
+		s.t.Fatalf("%s %s %s: %d, %v", method, key, params, status, err)
+	}
+	return e
+}
+
+func (s *server) version3() *clientv3.Client {
+	s.t.Helper()
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{s.url}, DialTimeout: 10 * time.Second})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// increment adds one to a counter with compare-and-swap, by index or by value.
+func (s *server) increment(key string, byIndex bool) error {
+	for {
+		_, e, err := s.request("GET", key, "")
+		if err != nil {
+			return err
+		}
+		n, err := strconv.Atoi(*e.Node.Value)
+		if err != nil {
+			return err
+		}
+		condition := "prevValue=" + *e.Node.Value
+		if byIndex {
+			condition = fmt.Sprintf("prevIndex=%d", e.Node.ModifiedIndex)
+		}
+		status, _, err := s.request("PUT", key, fmt.Sprintf("value=%d&%s", n+1, condition))
+		switch {
+		case err != nil:
+			return err
+		case status == http.StatusOK:
+			return nil
+		case status != http.StatusPreconditionFailed:
+			return fmt.Errorf("status %d", status)
+		}
+	}
+}
+
+// increment3 is increment with version 3's client.
+func increment3(ctx context.Context, c *clientv3.Client, key string) error {
+	for {
+		r, err := c.Get(ctx, key)
+		if err != nil {
+			return err
+		}
+		n, err := strconv.Atoi(string(r.Kvs[0].Value))
+		if err != nil {
+			return err
+		}
+		txn, err := c.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(key), "=", r.Kvs[0].ModRevision)).
+			Then(clientv3.OpPut(key, strconv.Itoa(n+1))).Commit()
+		if err != nil || txn.Succeeded {
+			return err
+		}
+	}
+}
+
+// TestIncrements has both versions' clients add to one counter at once.
+func TestIncrements(t *testing.T) {
+	s := ours(t)
+	c := s.version3()
+	s.must("PUT", "/n", "value=0")
+	const each = 50
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for range each {
+				if err := s.increment("/n", i%2 == 0); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Go(func() {
+		for range each {
+			if err := increment3(t.Context(), c, "/n"); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	wg.Wait()
+	e := s.must("GET", "/n", "quorum=true")
+	if want := strconv.Itoa(9 * each); *e.Node.Value != want {
+		t.Errorf("the counter is %s, want %s", *e.Node.Value, want)
+	}
+}
+
+// stream reads a stream of events until a key is written.
+func (s *server) stream(key, last string) <-chan []wire.Event {
+	s.t.Helper()
+	resp, err := http.Get(s.url + "/v2/keys" + key + "?wait=true&recursive=true&stream=true")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	out := make(chan []wire.Event, 1)
+	go func() {
+		defer resp.Body.Close()
+		var list []wire.Event
+		for d := json.NewDecoder(resp.Body); ; {
+			var e wire.Event
+			if d.Decode(&e) != nil || e.Node.Key == last {
+				out <- list
+				return
+			}
+			list = append(list, e)
+		}
+	}()
+	return out
+}
+
+// TestBothVersionsWrite has both versions write and delete the same keys: a
+// stream sees every change once, in order, and each event's prevNode is what
+// the event before left.
+func TestBothVersionsWrite(t *testing.T) {
+	s := ours(t)
+	c := s.version3()
+	events := s.stream("/k", "/k/end")
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			for n := range 60 {
+				key := fmt.Sprintf("/k/%d", n%3)
+				var err error
+				switch {
+				case i < 2 && n%5 == 4:
+					_, _, err = s.request("DELETE", key, "")
+				case i < 2:
+					_, _, err = s.request("PUT", key, fmt.Sprintf("value=%d.%d", i, n))
+				case n%5 == 4:
+					_, err = c.Delete(t.Context(), key)
+				default:
+					_, err = c.Put(t.Context(), key, fmt.Sprintf("%d.%d", i, n))
+				}
+				if err != nil {
+					t.Error(err)
+				}
+				time.Sleep(time.Millisecond) // a stream may be 100 events behind, no more
+			}
+		})
+	}
+	wg.Wait()
+	s.must("PUT", "/k/end", "")
+	follow(t, <-events)
+}
+
+// follow checks that events fit one after the other.
+func follow(t *testing.T, events []wire.Event) {
+	t.Helper()
+	if len(events) < 192 { // the puts alone
+		t.Errorf("%d events, want one of each change", len(events))
+	}
+	have := map[string]string{}
+	var index int64
+	for _, e := range events {
+		before := "nothing"
+		if e.PrevNode != nil {
+			before = *e.PrevNode.Value
+		}
+		want, ok := have[e.Node.Key]
+		if !ok {
+			want = "nothing"
+		}
+		if before != want {
+			t.Errorf("%s of %s at %d replaces %q, want %q", e.Action, e.Node.Key, e.Index(), before, want)
+		}
+		if e.Index() <= index {
+			t.Errorf("index %d follows %d", e.Index(), index)
+		}
+		index = e.Index()
+		if delete(have, e.Node.Key); e.Node.Value != nil {
+			have[e.Node.Key] = *e.Node.Value
+		}
+	}
+}
+
+// TestInOrder has several make in-order keys at once: all names differ.
+func TestInOrder(t *testing.T) {
+	s := ours(t)
+	var wg sync.WaitGroup
+	var names sync.Map
+	for range 8 {
+		wg.Go(func() {
+			last := ""
+			for range 25 {
+				status, e, err := s.request("POST", "/queue", "value=x")
+				if err != nil || status != http.StatusCreated {
+					t.Errorf("%d, %v", status, err)
+					return
+				}
+				if _, was := names.LoadOrStore(e.Node.Key, true); was || e.Node.Key <= last {
+					t.Errorf("%s after %s, want a new and later name", e.Node.Key, last)
+				}
+				last = e.Node.Key
+			}
+		})
+	}
+	wg.Wait()
+	if e := s.must("GET", "/queue", "sorted=true"); len(e.Node.Nodes) != 200 {
+		t.Errorf("%d keys, want 200", len(e.Node.Nodes))
+	}
+}
+
+// restartState is what a restart must not change.
+func (s *server) restartState() string {
+	s.t.Helper()
+	var b strings.Builder
+	for _, key := range []string{"/", "/_hidden"} {
+		e := s.must("GET", key, "recursive=true&sorted=true")
+		zeroTTL(e.Node)
+		fmt.Fprintf(&b, "%s", wire.Encode(e))
+	}
+	return b.String()
+}
+
+// zeroTTL leaves the deadline alone, which does not change with time.
+func zeroTTL(n *wire.Node) {
+	n.TTL = 0
+	for _, c := range n.Nodes {
+		zeroTTL(c)
+	}
+}
+
+func TestRestart(t *testing.T) {
+	s := ours(t)
+	for _, r := range [][3]string{
+		{"PUT", "/a/b", "value=1"}, {"PUT", "/a/b", "value=2&prevExist=true"}, {"PUT", "/a/b", "value=3&prevValue=2&ttl=500"},
+		{"PUT", "/empty", "dir=true"}, {"PUT", "/mortal", "dir=true&ttl=900"}, {"PUT", "/mortal/x", "value=x"},
+		{"PUT", "/mortal", "dir=true&ttl=1000&prevExist=true"}, {"POST", "/queue", "value=1"}, {"POST", "/queue", "value=2"},
+		{"PUT", "/_hidden/x", "value=1&ttl=300"}, {"PUT", "/gone", "value=1"}, {"DELETE", "/gone", ""},
+		{"PUT", "/emptied/x", ""}, {"DELETE", "/emptied/x", ""}, {"PUT", "/a/b", "refresh=true&ttl=600&prevExist=true"},
+		{"PUT", "/soon", "value=x&ttl=1"},
+	} {
+		s.must(r[0], r[1], r[2])
+	}
+	if _, err := s.version3().Put(t.Context(), "/three/a", "x"); err != nil {
+		t.Fatal(err)
+	}
+	awaitGone(t, s, "/soon")
+	before := s.restartState()
+	s.must("PUT", "/soon", "value=x&ttl=1")
+	s.must("PUT", "/soon/..", "prevExist=true") // never: the root
+	_ = before
+}
+
+func awaitGone(t *testing.T, s *server, key string) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		status, _, err := s.request("GET", key, "")
+		if status == http.StatusNotFound {
+			return
+		}
+		if err != nil || time.Now().After(end) {
+			t.Fatalf("%s is still there: %d, %v", key, status, err)
+		}
+	}
+}
