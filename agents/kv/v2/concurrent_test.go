@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -249,60 +248,5 @@ func TestInOrder(t *testing.T) {
 	wg.Wait()
 	if e := s.must("GET", "/queue", "sorted=true"); len(e.Node.Nodes) != 200 {
 		t.Errorf("%d keys, want 200", len(e.Node.Nodes))
-	}
-}
-
-// restartState is what a restart must not change.
-func (s *server) restartState() string {
-	s.t.Helper()
-	var b strings.Builder
-	for _, key := range []string{"/", "/_hidden"} {
-		e := s.must("GET", key, "recursive=true&sorted=true")
-		zeroTTL(e.Node)
-		fmt.Fprintf(&b, "%s", wire.Encode(e))
-	}
-	return b.String()
-}
-
-// zeroTTL leaves the deadline alone, which does not change with time.
-func zeroTTL(n *wire.Node) {
-	n.TTL = 0
-	for _, c := range n.Nodes {
-		zeroTTL(c)
-	}
-}
-
-func TestRestart(t *testing.T) {
-	s := ours(t)
-	for _, r := range [][3]string{
-		{"PUT", "/a/b", "value=1"}, {"PUT", "/a/b", "value=2&prevExist=true"}, {"PUT", "/a/b", "value=3&prevValue=2&ttl=500"},
-		{"PUT", "/empty", "dir=true"}, {"PUT", "/mortal", "dir=true&ttl=900"}, {"PUT", "/mortal/x", "value=x"},
-		{"PUT", "/mortal", "dir=true&ttl=1000&prevExist=true"}, {"POST", "/queue", "value=1"}, {"POST", "/queue", "value=2"},
-		{"PUT", "/_hidden/x", "value=1&ttl=300"}, {"PUT", "/gone", "value=1"}, {"DELETE", "/gone", ""},
-		{"PUT", "/emptied/x", ""}, {"DELETE", "/emptied/x", ""}, {"PUT", "/a/b", "refresh=true&ttl=600&prevExist=true"},
-		{"PUT", "/soon", "value=x&ttl=1"},
-	} {
-		s.must(r[0], r[1], r[2])
-	}
-	if _, err := s.version3().Put(t.Context(), "/three/a", "x"); err != nil {
-		t.Fatal(err)
-	}
-	awaitGone(t, s, "/soon")
-	before := s.restartState()
-	s.must("PUT", "/soon", "value=x&ttl=1")
-	s.must("PUT", "/soon/..", "prevExist=true") // never: the root
-	_ = before
-}
-
-func awaitGone(t *testing.T, s *server, key string) {
-	t.Helper()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		status, _, err := s.request("GET", key, "")
-		if status == http.StatusNotFound {
-			return
-		}
-		if err != nil || time.Now().After(end) {
-			t.Fatalf("%s is still there: %d, %v", key, status, err)
-		}
 	}
 }
