@@ -24,7 +24,9 @@ func (m *member) user(r *http.Request) *auth.AuthInfo {
 }
 
 // permitted checks a request about keys against version 3's users and roles.
-// What is recursive, and a directory's listing, needs the whole directory.
+// What is recursive, and making a key in order, needs everything below the
+// key; other requests, a directory's listing among them, the key alone, as with
+// version 2's own users.
 func (m *member) permitted(r *http.Request, req *request.Request) error {
 	store := m.server.AuthStore()
 	if !store.IsAuthEnabled() {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/coracle-os/coracle/agents/kv/v2/wire"
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // restartState is what a restart must not change.
@@ -105,5 +106,39 @@ func awaitGone(t *testing.T, s *server, key string) {
 		if err != nil || time.Now().After(end) {
 			t.Fatalf("%s is still there: %d, %v", key, status, err)
 		}
+	}
+}
+
+// TestCollect has version 3 delete a key of version 2: what version 2 knew of
+// it goes too, and what it knows of others stays.
+func TestCollect(t *testing.T) {
+	s := ours(t)
+	c := s.version3()
+	for _, key := range []string{"/a/gone", "/a/back", "/a/stays"} {
+		s.must("PUT", key, "value=x&ttl=500")
+	}
+	for _, key := range []string{"/a/gone", "/a/back"} {
+		if _, err := c.Delete(t.Context(), key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.must("PUT", "/a/back", "value=y&ttl=900")
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		r, err := c.Get(t.Context(), "_etcd2/key/", clientv3.WithPrefix())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(r.Kvs) == 2 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%v, want records of two keys", r.Kvs)
+		}
+	}
+	if e := s.must("GET", "/a/stays", ""); e.Node.TTL < 450 {
+		t.Errorf("ttl %d, want some 500", e.Node.TTL)
+	}
+	if e := s.must("GET", "/a/back", ""); e.Node.TTL < 850 {
+		t.Errorf("ttl %d, want some 900", e.Node.TTL)
 	}
 }

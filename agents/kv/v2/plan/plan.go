@@ -14,6 +14,7 @@ import (
 	"path"
 	"time"
 
+	"github.com/coracle-os/coracle/agents/kv/v2/layout"
 	"github.com/coracle-os/coracle/agents/kv/v2/request"
 	"github.com/coracle-os/coracle/agents/kv/v2/tree"
 	"github.com/coracle-os/coracle/agents/kv/v2/wire"
@@ -224,6 +225,27 @@ func Expire(t *tree.Tree, p tree.Place) *Txn {
 		b.deleteFile()
 	}
 	b.op(wire.Expire, false)
+	return b.txn()
+}
+
+// collected is how many records Collect takes at a time; a transaction of
+// version 3 has at most 128 operations.
+const collected = 100
+
+// Collect makes the transaction that removes records of files that version 3
+// deleted, or returns nil when there are none.
+func Collect(t *tree.Tree) *Txn {
+	b := begin(t, tree.Place{})
+	for path, revision := range t.Stale() {
+		if len(b.ops) == collected {
+			break
+		}
+		b.sameRevision(layout.RecordKey(path), revision)
+		b.deleteKey(layout.RecordKey(path))
+	}
+	if len(b.ops) == 0 {
+		return nil
+	}
 	return b.txn()
 }
 

@@ -89,11 +89,15 @@ const (
 	together = 64
 	// batch is how many expiries are looked at in a tick.
 	batch = 10000
+	// collect is every how many ticks records are removed that nobody needs.
+	// It is not at once, since each time takes an index.
+	collect = 8
 	// order is up to how many expiries happen strictly in the order of time.
 	order = 16
 )
 
-// expire removes what has expired while this member leads.
+// expire removes what has expired, and records that lie beside nothing, while
+// this member leads.
 func (s *Store) expire() {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
@@ -109,6 +113,9 @@ func (s *Store) expire() {
 		ctx, cancel := context.WithTimeout(s.ctx, 10*tick)
 		if s.ready(ctx, s.engine.Revision()) == nil {
 			s.expireDue(ctx)
+			if n%collect == 0 {
+				s.collectStale(ctx)
+			}
 		}
 		cancel()
 	}
@@ -140,4 +147,14 @@ func (s *Store) expireDue(ctx context.Context) {
 	}
 	close(next)
 	wg.Wait()
+}
+
+func (s *Store) collectStale(ctx context.Context) {
+	s.mu.RLock()
+	txn := plan.Collect(s.tree)
+	s.mu.RUnlock()
+	if txn != nil {
+		// What fails now is there at the next time too.
+		_, _ = s.engine.Txn(ctx, txn.Request)
+	}
 }
