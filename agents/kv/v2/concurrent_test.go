@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -249,4 +251,46 @@ func TestInOrder(t *testing.T) {
 	if e := s.must("GET", "/queue", "sorted=true"); len(e.Node.Nodes) != 200 {
 		t.Errorf("%d keys, want 200", len(e.Node.Nodes))
 	}
+}
+
+// TestWatcherThatNeverReads opens a stream and reads nothing of it: writers go
+// on, and the server gives the watcher up.
+func TestWatcherThatNeverReads(t *testing.T) {
+	s := ours(t)
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "GET /v2/keys/?wait=true&recursive=true&stream=true HTTP/1.1\r\nHost: x\r\n\r\n")
+	s.awaitWatchers(1)
+	c := s.version3()
+	value := strings.Repeat("x", 256<<10)
+	began := time.Now()
+	for range 150 { // more than what the connection and the hub can hold
+		if _, err := c.Put(t.Context(), "/k", value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.awaitWatchers(0)
+	if d := time.Since(began); d > 30*time.Second {
+		t.Errorf("the writes took %v", d)
+	}
+}
+
+func (s *server) awaitWatchers(want int) {
+	s.t.Helper()
+	var stats struct{ Watchers int }
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		resp, err := http.Get(s.url + "/v2/stats/store")
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		err = json.NewDecoder(resp.Body).Decode(&stats)
+		resp.Body.Close()
+		if err == nil && stats.Watchers == want {
+			return
+		}
+	}
+	s.t.Fatalf("%d watchers, want %d", stats.Watchers, want)
 }

@@ -3,7 +3,8 @@
 // directories that go with what lies in them, follows etcd 2.3.8 and 3.4, not
 // their documentation: a watch of the past sees hidden keys, a live one does
 // not; a stream that began in the past ends after one event; who watches a key
-// in a directory that is removed is told of the directory.
+// in a directory that is removed is told of the directory. Not followed is that
+// they tell a stream twice of the removal of the very key that it watches.
 //
 // A watcher that does not keep up costs a bounded buffer and is then dropped;
 // it never holds up those who write.
