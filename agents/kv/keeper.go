@@ -40,7 +40,17 @@ type keeper struct {
 	deadSince  map[types.ID]time.Time
 	said       string
 	remembered datadir.Cluster
+	looked     time.Time // last turn
+	disturbed  time.Time // last time that a turn came late or found no leader
 }
+
+const (
+	// late is the time between two turns after which this machine was paused.
+	late = 5 * time.Second
+	// calm is how long a member must have run undisturbed for its removal to be
+	// the owner's wish.
+	calm = 10 * time.Second
+)
 
 type candidate struct {
 	heal.Candidate
@@ -57,6 +67,7 @@ func (k *keeper) run(ctx context.Context, s *etcdserver.EtcdServer) {
 	k.server = s
 	k.mu.Unlock()
 	for {
+		k.look(time.Now(), s.Leader() != 0)
 		k.rememberCluster(s)
 		if s.Leader() == s.MemberID() {
 			k.lead(ctx, s)
@@ -69,6 +80,24 @@ func (k *keeper) run(ctx context.Context, s *etcdserver.EtcdServer) {
 		case <-time.After(keepEvery):
 		}
 	}
+}
+
+// look notes a turn.
+func (k *keeper) look(now time.Time, leader bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !leader || now.Sub(k.looked) > late {
+		k.disturbed = now
+	}
+	k.looked = now
+}
+
+// undisturbed says whether this member ran and had a leader all the time: then
+// nobody can have taken it for dead.
+func (k *keeper) undisturbed(now time.Time) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return now.Sub(k.looked) <= late && now.Sub(k.disturbed) > calm
 }
 
 // follow forgets what only a leader knows: a later term begins anew.
@@ -103,16 +132,13 @@ func (k *keeper) lead(ctx context.Context, s *etcdserver.EtcdServer) {
 		return
 	}
 	text := fmt.Sprintf("healing: %s %s: %s", task.Do, subject(task), task.Reason)
-	if task.Do != heal.Promote {
-		k.say(text, text)
-	}
 	err := k.carryOut(ctx, s, task)
 	switch {
 	case errors.Is(err, etcderrors.ErrLearnerNotReady):
 		k.say("behind", "healing: the learner is not promoted yet: it still catches up")
 	case err != nil && ctx.Err() == nil:
 		k.say(err.Error(), fmt.Sprintf("%s; not done: %v; it is tried again", text, err))
-	case task.Do == heal.Promote:
+	case err == nil:
 		k.say(text, text)
 	}
 }

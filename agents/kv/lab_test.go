@@ -67,8 +67,11 @@ func (l *logBuffer) String() string {
 // labNumber keeps the namespaces of one test binary apart.
 var labNumber atomic.Int32
 
+// newLab makes an empty network. Labs do not see each other, so that their
+// tests run side by side: they mostly wait.
 func newLab(t *testing.T) *lab {
 	t.Helper()
+	t.Parallel()
 	l := &lab{t: t, prefix: fmt.Sprintf("kv%dx%d", os.Getpid(), labNumber.Add(1)), machines: map[int]*machineUnderTest{}}
 	bridge := l.prefix + "b"
 	l.ip("netns", "add", bridge)

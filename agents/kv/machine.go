@@ -101,15 +101,17 @@ func (m *machine) facts(ctx context.Context) (facts, error) {
 		forming: m.forming, state: state, hasMember: m.hasMember(), own: urlStrings(m.cfg.AdvertisePeerUrls),
 		existing: m.cfg.ClusterState == embed.ClusterStateFlagExisting, forceNew: m.cfg.ForceNewCluster,
 	}
-	if m.cfg.InitialCluster != "" {
-		urls, err := types.NewURLsMap(m.cfg.InitialCluster)
+	list := m.cfg.InitialCluster
+	if m.cfg.DNSCluster != "" && !f.hasMember {
+		list = m.resolve()
+	}
+	if list != "" {
+		urls, err := types.NewURLsMap(list)
 		if err != nil {
-			return f, fmt.Errorf("read --initial-cluster %q: %w", m.cfg.InitialCluster, err)
+			return f, fmt.Errorf("read the initial cluster %q: %w", list, err)
 		}
 		f.initial = urls.URLs()
-	}
-	if m.cfg.DNSCluster != "" && !f.hasMember {
-		f.initial = m.resolve()
+		f.own = append(f.own, urls[m.cfg.Name].StringSlice()...) // may have names in place of addresses
 	}
 	if decide(f).role == asMember && !f.hasMember && !f.existing && !f.forceNew {
 		ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
@@ -119,20 +121,14 @@ func (m *machine) facts(ctx context.Context) (facts, error) {
 	return f, nil
 }
 
-// resolve gives the peer URLs of DNS SRV records; etcd reads them again by
-// itself and tells what is wrong with them.
-func (m *machine) resolve() []string {
+// resolve gives the initial cluster of DNS SRV records; etcd reads them again
+// by itself and tells what is wrong with them.
+func (m *machine) resolve() string {
 	names, err := m.cfg.GetDNSClusterNames()
-	if err != nil {
+	if len(names) == 0 && err != nil {
 		m.log.Warn("forming: the DNS SRV records cannot be read", zap.String("domain", m.cfg.DNSCluster), zap.Error(err))
 	}
-	var out []string
-	for _, n := range names {
-		if _, u, ok := strings.Cut(n, "="); ok {
-			out = append(out, u)
-		}
-	}
-	return out
+	return strings.Join(names, ",")
 }
 
 // hasMember says whether etcd has written its log here.

@@ -48,7 +48,7 @@ func (m *machine) member(ctx context.Context, cfg embed.Config) error {
 	if !gone {
 		return err
 	}
-	return m.setAside(e)
+	return m.setAside(e, k.undisturbed(time.Now()))
 }
 
 // serve waits for the member's end and tells the service manager when it
@@ -90,10 +90,12 @@ func (m *machine) size(cfg embed.Config, state datadir.State) int {
 		return state.Cluster.Size
 	}
 	n := 1
-	if urls, err := types.NewURLsMap(cfg.InitialCluster); err == nil && cfg.InitialCluster != "" {
+	list := cfg.InitialCluster
+	if cfg.DNSCluster != "" {
+		list = m.resolve()
+	}
+	if urls, err := types.NewURLsMap(list); err == nil && list != "" {
 		n = len(urls)
-	} else if cfg.DNSCluster != "" {
-		n = len(m.resolve())
 	}
 	if n <= 1 && m.token() != "" {
 		return standbySize
@@ -132,7 +134,7 @@ func (m *machine) removed(ctx context.Context, e *embed.Etcd, state datadir.Stat
 // setAside makes room for a new beginning: first it is noted that the member
 // was removed, then its data is moved, so that after a power cut in between
 // the same is found again.
-func (m *machine) setAside(e *embed.Etcd) error {
+func (m *machine) setAside(e *embed.Etcd, lived bool) error {
 	state, err := m.dir.Load()
 	if err != nil {
 		return err
@@ -143,7 +145,7 @@ func (m *machine) setAside(e *embed.Etcd) error {
 	}
 	self := e.Server.MemberID()
 	c.ID, c.Member, c.Removed = e.Server.Cluster().ID().String(), self.String(), true
-	c.Dismissed = e.Server.IsIDRemoved(uint64(self)) // it took part in its own removal
+	c.Dismissed = lived && e.Server.IsIDRemoved(uint64(self)) // it took part in its own removal
 	for _, one := range e.Server.Cluster().Members() {
 		if one.ID != self {
 			c.Peers = append(c.Peers, one.PeerURLs...)
