@@ -47,6 +47,8 @@ func TestDiscoveryToken(t *testing.T) {
 	env := func(n int) []string {
 		return []string{fmt.Sprintf("ETCD_NAME=d%d", n), "ETCD_DISCOVERY=" + url, "ETCD_PROXY_REFRESH_INTERVAL=1000"}
 	}
+	worker := l.machine(5).etcd(append(env(5), "ETCD_PROXY=on")...)
+	worker.says(t, 20*time.Second, "this machine waits for their cluster")
 	begin := time.Now()
 	one := l.machine(1).etcd(env(1)...)
 	one.says(t, 20*time.Second, "1 of 3 machines have registered")
@@ -62,6 +64,11 @@ func TestDiscoveryToken(t *testing.T) {
 	four.says(t, 20*time.Second, "complete without this machine")
 	eventually(t, 30*time.Second, func() string { return l.machine(4).put("/through", "a proxy") })
 	four.says(t, 20*time.Second, "the cluster has 3 of 3 members: this machine stands by")
+
+	eventually(t, 30*time.Second, func() string { return l.machine(5).has("/through", "a proxy") })
+	if strings.Contains(worker.log.String(), "stands by") {
+		t.Error("a proxy by the owner's word asks to join")
+	}
 
 	// A restart with data needs no service; the proxy remembers its members.
 	two.kill()

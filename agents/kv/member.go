@@ -13,6 +13,7 @@ import (
 	"github.com/coracle-os/coracle/agents/kv/admission"
 	"github.com/coracle-os/coracle/agents/kv/datadir"
 	"github.com/coracle-os/coracle/agents/kv/heal"
+	"github.com/coracle-os/coracle/agents/kv/keeper"
 	"github.com/coracle-os/coracle/agents/kv/peers"
 	"github.com/coreos/go-systemd/v22/daemon"
 	"go.etcd.io/etcd/client/pkg/v3/types"
@@ -31,12 +32,15 @@ func (m *machine) member(ctx context.Context, cfg embed.Config) error {
 	if err != nil {
 		return err
 	}
-	k := newKeeper(m, heal.Settings{On: m.forming.Heal, Delay: m.forming.RemoveDelay, Size: m.size(cfg, state)})
+	k := keeper.New(keeper.Config{
+		Settings: heal.Settings{On: m.forming.Heal, Delay: m.forming.RemoveDelay, Size: m.size(cfg, state)},
+		Peers:    m.peers, Log: m.log, Remember: m.remember,
+	})
 	handlers := maps.Clone(cfg.UserHandlers)
 	if handlers == nil {
 		handlers = map[string]http.Handler{}
 	}
-	handlers[admission.Path] = admission.Handler(m.token(), k.answer)
+	handlers[admission.Path] = admission.Handler(m.token(), k.Answer)
 	cfg.UserHandlers = handlers
 	e, err := embed.StartEtcd(&cfg)
 	if err != nil {
@@ -48,12 +52,12 @@ func (m *machine) member(ctx context.Context, cfg embed.Config) error {
 	if !gone {
 		return err
 	}
-	return m.setAside(e, k.undisturbed(time.Now()))
+	return m.setAside(e, k.Undisturbed(time.Now()))
 }
 
 // serve waits for the member's end and tells the service manager when it
 // answers.
-func (m *machine) serve(ctx context.Context, e *embed.Etcd, k *keeper) error {
+func (m *machine) serve(ctx context.Context, e *embed.Etcd, k *keeper.Keeper) error {
 	select {
 	case <-e.Server.ReadyNotify():
 	case <-e.Server.StopNotify():
@@ -67,7 +71,7 @@ func (m *machine) serve(ctx context.Context, e *embed.Etcd, k *keeper) error {
 	releaseMemory()
 	keeping, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
-	wg.Go(func() { k.run(keeping, e.Server) })
+	wg.Go(func() { k.Run(keeping, e.Server) })
 	defer wg.Wait()
 	defer cancel()
 	select {
