@@ -87,6 +87,10 @@ func (o *options) config() (*embed.Config, error) {
 	cfg.ClusterState = o.clusterState.String()
 	fs.Visit(func(f *flag.Flag) { cfg.FlagsExplicitlySet[f.Name] = true })
 	o.initialCluster(cfg)
+	if !flags.IsSet(fs, "auto-compaction-mode") && !flags.IsSet(fs, "auto-compaction-retention") {
+		// Upstream keeps every revision, until the store is at its quota.
+		cfg.AutoCompactionMode, cfg.AutoCompactionRetention = embed.CompactorModeRevision, "10000"
+	}
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("check etcd's settings: %w", err)
 	}

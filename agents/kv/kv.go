@@ -20,8 +20,8 @@
 // Compared with upstream's own main: readiness is told to the service manager
 // in the same way, the log is plain lines with priorities for the journal, an
 // error ends in a message and exit code 1 (2 for wrong flags) and never in a
-// stack trace. Upstream's `gateway` and `grpc-proxy` are left out, and so is, for
-// now, the v2 API.
+// stack trace. The client ports also serve version 2 of etcd's API, see package
+// v2. Upstream's `gateway` and `grpc-proxy` are left out.
 package kv
 
 import (
@@ -108,14 +108,21 @@ func run(ctx context.Context, args, environ []string, m Machine, stdio program.S
 	for _, w := range settings.Warnings {
 		log.Warn(w)
 	}
+	if err := settings.issue(m, time.Now()); err != nil {
+		return err
+	}
 	o.embed.ZapLoggerBuilder = embed.NewZapLoggerBuilder(log)
 	cfg, err := o.config()
 	if err != nil {
 		return err
 	}
+	backup, err := backups(environ, cfg.Dir)
+	if err != nil {
+		return err
+	}
 	grpc.EnableTracing = false
 	cfg.SetupGlobalLoggers()
-	this, err := newMachine(cfg, settings.Forming, log)
+	this, err := newMachine(cfg, settings.Forming, backup, log)
 	if err != nil {
 		return err
 	}

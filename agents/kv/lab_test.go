@@ -20,6 +20,7 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 )
@@ -230,7 +231,7 @@ func (m *machineUnderTest) request(method, url, body string) (int, string) {
 func (m *machineUnderTest) client(endpoints ...string) *clientv3.Client {
 	m.t.Helper()
 	c, err := clientv3.New(clientv3.Config{
-		Endpoints: endpoints, DialTimeout: 2 * time.Second,
+		Endpoints: endpoints, DialTimeout: 2 * time.Second, Logger: zap.NewNop(),
 		DialOptions: []grpc.DialOption{grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
 			return m.dial(ctx, "tcp", addr)
 		})},

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/coracle-os/coracle/agents/kv/care"
 	"github.com/coracle-os/coracle/agents/kv/datadir"
 	"github.com/coracle-os/coracle/agents/kv/discovery"
 	"github.com/coracle-os/coracle/agents/kv/peers"
@@ -28,6 +29,7 @@ import (
 type machine struct {
 	cfg     *embed.Config
 	forming Forming
+	backup  care.Config
 	log     *zap.Logger
 	dir     datadir.Dir
 	peers   *http.Client // for the members' peer ports
@@ -39,7 +41,7 @@ type machine struct {
 // moved aside.
 var errRemoved = errors.New("the member was removed from the cluster")
 
-func newMachine(cfg *embed.Config, f Forming, log *zap.Logger) (*machine, error) {
+func newMachine(cfg *embed.Config, f Forming, backup care.Config, log *zap.Logger) (*machine, error) {
 	peerTLS, clientTLS := cfg.PeerTLSInfo, cfg.ClientTLSInfo
 	// Certificates that members make for themselves only hide the traffic.
 	peerTLS.InsecureSkipVerify = peerTLS.InsecureSkipVerify || cfg.PeerAutoTLS
@@ -53,7 +55,7 @@ func newMachine(cfg *embed.Config, f Forming, log *zap.Logger) (*machine, error)
 		return nil, fmt.Errorf("read the clients' TLS settings: %w", err)
 	}
 	return &machine{
-		cfg: cfg, forming: f, log: log, dir: datadir.Dir{Path: cfg.Dir},
+		cfg: cfg, forming: f, backup: backup, log: log, dir: datadir.Dir{Path: cfg.Dir},
 		peers: &http.Client{Transport: peerTransport}, clients: &http.Client{Transport: clientTransport},
 	}, nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/coracle-os/coracle/agents/kv/heal"
 	"github.com/coracle-os/coracle/agents/kv/keeper"
 	"github.com/coracle-os/coracle/agents/kv/peers"
+	"github.com/coracle-os/coracle/agents/kv/v2"
 	"github.com/coreos/go-systemd/v22/daemon"
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/etcd/server/v3/embed"
@@ -41,12 +42,16 @@ func (m *machine) member(ctx context.Context, cfg embed.Config) error {
 		handlers = map[string]http.Handler{}
 	}
 	handlers[admission.Path] = admission.Handler(m.token(), k.Answer)
+	api := v2.New()
+	maps.Copy(handlers, api.Paths())
 	cfg.UserHandlers = handlers
 	e, err := embed.StartEtcd(&cfg)
 	if err != nil {
 		return fmt.Errorf("start etcd: %w", err)
 	}
+	stop := api.Start(e.Server)
 	err = m.serve(ctx, e, k)
+	stop()
 	gone := err != nil && m.removed(ctx, e, state)
 	e.Close()
 	if !gone {
@@ -72,6 +77,7 @@ func (m *machine) serve(ctx context.Context, e *embed.Etcd, k *keeper.Keeper) er
 	keeping, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { k.Run(keeping, e.Server) })
+	wg.Go(func() { lookAfter(e, m.cfg, m.backup, m.log).Run(keeping) })
 	defer wg.Wait()
 	defer cancel()
 	select {

@@ -8,6 +8,7 @@ import (
 	"sort"
 	"strings"
 
+	"github.com/coracle-os/coracle/agents/kv/pki"
 	"github.com/coracle-os/coracle/agents/kv/proxy"
 )
 
@@ -24,7 +25,9 @@ type Settings struct {
 	// Warnings name each variable that no longer has an effect or that had to
 	// be understood differently, with what happens in its place.
 	Warnings []string
-	Forming  Forming
+	// Authority is the file with the cluster's own authority; "" for none.
+	Authority string
+	Forming   Forming
 	// stand-in for a host of an advertised URL that was not known
 	unknown string
 }
@@ -74,6 +77,7 @@ func FromEnvironment(environ []string, m Machine, known func(flag string) bool) 
 		return s, err
 	}
 	s.defaults(m)
+	s.secure(env)
 	if err := s.ownAddress(env, m); err != nil {
 		return s, err
 	}
@@ -83,6 +87,7 @@ func FromEnvironment(environ []string, m Machine, known func(flag string) bool) 
 	if err := s.peerURLs(env); err != nil {
 		return s, err
 	}
+	s.secureURLs()
 	s.nameFromCluster(m)
 	sort.Strings(s.Warnings)
 	return s, nil
@@ -110,10 +115,11 @@ func flagOf(name string) string {
 	return strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(name, "ETCD_")), "_", "-")
 }
 
-// translated are the older variables that clientURLs, peerURLs and older read.
+// translated are the variables that clientURLs, peerURLs, older, secure and backups read.
 var translated = []string{
 	"ETCD_ADDR", "ETCD_BIND_ADDR", "ETCD_PEER_ADDR", "ETCD_PEER_BIND_ADDR",
 	"ETCD_DEBUG", "ETCD_VERBOSE", "ETCD_VERY_VERBOSE",
+	backupInterval, backupKeep, backupDir, authorityFile,
 }
 
 // older maps the variables of etcd 0.4 and 2 that mean one flag.
@@ -152,7 +158,7 @@ func (s *Settings) defaults(m Machine) {
 	if name != "" {
 		s.setDefault("name", name)
 	}
-	s.setDefault("data-dir", "/var/lib/etcd")
+	s.setDefault("data-dir", pki.DataDir)
 	s.setDefault("log-format", "console")
 }
 

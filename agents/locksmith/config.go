@@ -16,6 +16,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
+	"github.com/coracle-os/coracle/agents/kv/pki"
 	"github.com/coracle-os/coracle/agents/locksmith/window"
 	"github.com/coracle-os/coracle/rootfs/unit/envfile"
 )
@@ -122,6 +123,10 @@ func (c *StoreConfig) SetEndpoints(list string) {
 	}
 	if c.Endpoints == nil {
 		c.Endpoints = []string{defaultEndpoint}
+		if own := pki.In(pki.Local); c.CAFile == "" && own.Readable() {
+			c.Endpoints = []string{strings.Replace(defaultEndpoint, "http:", "https:", 1)}
+			c.CAFile, c.CertFile, c.KeyFile = own.Authority, own.Certificate, own.Key
+		}
 	}
 }
 

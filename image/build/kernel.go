@@ -126,11 +126,16 @@ func writeTree(files tree.Tree, dir string) error {
 }
 
 // initrdRelease marks the archive as an initrd, as systemd's tools look for it.
-const initrdRelease = "etc/initrd-release"
+// It does not say the version, which the UKI's .osrel does: an archive with a new
+// version is new to an update as a whole, because it is compressed.
+const (
+	initrdRelease     = "etc/initrd-release"
+	initrdReleaseText = "NAME=\"Coracle\"\nID=coracle\n"
+)
 
 // initrd packs stage 1 and its modules and returns the archive's path.
 func (b *builder) initrd(ctx context.Context, kernel *kernelResult, programs []program) (string, error) {
-	key := b.key("initrd", filepath.Base(kernel.dir), b.osRelease())
+	key := b.key("initrd", filepath.Base(kernel.dir), initrdReleaseText)
 	for _, p := range programs {
 		if p.initrd {
 			key.Add(p.path, p.sha256)
@@ -147,7 +152,7 @@ func (b *builder) initrd(ctx context.Context, kernel *kernelResult, programs []p
 			tree.Directory("run", 0o755), tree.Directory("sysroot", 0o755), tree.Directory("tmp", 0o777|fs.ModeSticky),
 			// Without it the kernel cannot open a console for the first program.
 			tree.CharDevice("dev/console", 0o600, 5, 1),
-			tree.File(initrdRelease, 0o644, []byte(b.osRelease())),
+			tree.File(initrdRelease, 0o644, []byte(initrdReleaseText)),
 		}
 		for _, p := range programs {
 			if !p.initrd {

@@ -1,6 +1,7 @@
 // Package delta plans how a new root is put together from what a machine has:
 // which blocks are already in place, which are copied from an installed root,
-// and which runs of the published blob are fetched. It knows blocks by their
+// which runs of the published blob are fetched, and which of those fetches
+// patches of the running root replace. It knows blocks by their
 // digests in dm-verity hash trees; one salt for all releases makes the trees of
 // installed roots the index. The update agent asks it; values in, values out.
 //
@@ -9,7 +10,8 @@
 // new tree before writing it and fetches (Refetch) what does not hold.
 //
 // Left out on purpose: finding moved data below 4 KiB (shifted bytes inside a
-// block), which would need a second index.
+// block), which would need a second index. The publisher's patches do that for
+// the roots that it knows.
 package delta
 
 import (

@@ -7,7 +7,7 @@ import (
 )
 
 // magic starts an index; its last byte is the version of the format.
-const magic = "coracle\x01"
+const magic = "coracle\x02"
 
 // MarshalBinary returns the index as it is published.
 func (x *Index) MarshalBinary() ([]byte, error) {
@@ -34,7 +34,27 @@ func (x *Index) MarshalBinary() ([]byte, error) {
 		b = append(b, p.Content[:]...)
 		b = appendChunk(b, p.Chunk)
 	}
-	return b, nil
+	return x.appendBases(b), nil
+}
+
+// appendBases writes the chunk of a patch as the number of chunks since the last
+// that has one.
+func (x *Index) appendBases(b []byte) []byte {
+	b = binary.AppendUvarint(b, uint64(len(x.Bases)))
+	for _, base := range x.Bases {
+		b = append(b, base.RootHash[:]...)
+		b = binary.AppendUvarint(b, uint64(len(base.Patches)))
+		next := 0
+		for _, p := range base.Patches {
+			b = binary.AppendUvarint(b, uint64(p.Chunk-next))
+			b = binary.AppendUvarint(b, uint64(p.From))
+			b = binary.AppendUvarint(b, uint64(p.Blocks))
+			b = binary.AppendUvarint(b, uint64(p.Length))
+			b = append(b, p.Sum[:]...)
+			next = p.Chunk + 1
+		}
+	}
+	return b
 }
 
 func appendChunk(b []byte, c Chunk) []byte {
@@ -114,13 +134,50 @@ func (x *Index) parseUKI(r *reader, at int64) {
 		}
 		in, at = in+size, at+p.Length
 	}
-	switch {
-	case r.err != nil:
-	case in != x.UKISize:
+	if in != x.UKISize {
 		r.fail(fmt.Errorf("the pieces of the UKI are %d bytes, want %d", in, x.UKISize))
-	case len(r.rest) > 0:
+	}
+	x.parseBases(r, at)
+}
+
+func (x *Index) parseBases(r *reader, at int64) {
+	for range r.number(MaxBases, "number of bases") {
+		base := Base{}
+		copy(base.RootHash[:], r.bytes(len(base.RootHash)))
+		count := int(r.number(int64(len(x.Root)), "number of patches"))
+		if count > len(r.rest)/len(Sum{}) {
+			r.fail(fmt.Errorf("%d patches cannot be in %d bytes: %w", count, len(r.rest), errShort))
+		}
+		next := 0
+		for range count {
+			p := x.parsePatch(r, next, at)
+			if r.err != nil {
+				return
+			}
+			base.Patches = append(base.Patches, p)
+			next, at = p.Chunk+1, p.Range().End()
+		}
+		x.Bases = append(x.Bases, base)
+	}
+	if len(r.rest) > 0 {
 		r.fail(fmt.Errorf("%d bytes too many at the end", len(r.rest)))
 	}
+}
+
+// parsePatch takes a patch that is at this place of the blob and for chunk next
+// or a later one.
+func (x *Index) parsePatch(r *reader, next int, at int64) Patch {
+	p := Patch{Chunk: next + int(r.number(int64(len(x.Root)-1-next), "chunk of a patch")), Offset: at}
+	p.From = r.number(MaxDataBlocks, "dictionary of a patch")
+	p.Blocks = r.number(maxDictionaryBlocks, "size of a dictionary")
+	if r.err != nil {
+		return p
+	}
+	if p.Length = r.number(x.Root[p.Chunk].Length, "length of a patch"); p.Length == 0 || p.Blocks == 0 {
+		r.fail(errors.New("a patch is empty"))
+	}
+	copy(p.Sum[:], r.bytes(len(p.Sum)))
+	return p
 }
 
 var errShort = errors.New("the index is cut short")
@@ -158,7 +215,7 @@ func (r *reader) number(limit int64, what string) int64 {
 	case n == 0:
 		r.fail(errShort)
 		return 0
-	case n < 0 || v > uint64(limit):
+	case n < 0 || limit < 0 || v > uint64(limit):
 		r.fail(fmt.Errorf("%s: want at most %d", what, limit))
 		return 0
 	case n > 1 && r.rest[n-1] == 0:

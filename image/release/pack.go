@@ -21,7 +21,8 @@ type Source struct {
 	RootSize    int64       // in bytes, whole blocks
 	VerityUUID  [16]byte    // for the superblock of the hash partition
 	UKI         []byte
-	ChunkBlocks int // DefaultChunkBlocks when 0
+	ChunkBlocks int        // DefaultChunkBlocks when 0
+	Bases       []BaseRoot // roots that machines are likely to run
 }
 
 // Write writes the blob of a release and returns its index. It computes the
@@ -69,6 +70,13 @@ func Write(ctx context.Context, blob io.Writer, s Source) (*Index, error) {
 		uki[i].Chunk = c
 	}
 	x.UKI = uki
+	for _, base := range s.Bases {
+		b, err := p.patch(ctx, x, s.Root, leaves(tree, hash, x.DataBlocks), base)
+		if err != nil {
+			return nil, fmt.Errorf("write release: patches from root hash %x: %w", base.RootHash, err)
+		}
+		x.Bases = append(x.Bases, *b)
+	}
 	return x, nil
 }
 

@@ -4,12 +4,16 @@
 // that the signed repository carries about it. The builder writes with it; the
 // update agent reads.
 //
-// The blob has three parts. The root image is cut into chunks of a fixed number
+// The blob has four parts. The root image is cut into chunks of a fixed number
 // of 4 KiB blocks, each a zstd frame of its own; a chunk of zeros takes no
 // bytes. The dm-verity hash tree follows as it is on disk, not compressed
 // because digests do not compress, so that a single block of it can be fetched.
 // Then come the pieces of the UKI, cut at its sections and every 64 KiB, so that
-// an unchanged kernel is not fetched again. Both forms are this project's own.
+// an unchanged kernel is not fetched again. Last are patches: for each of a few
+// older roots the changed chunks once more, as zstd frames whose dictionary is
+// what the older root has there. A machine that runs one of them fetches its
+// patches instead of chunks. Both forms are this project's own; the index is
+// format 2, format 1 had no patches.
 //
 // Nothing here is trusted by itself: the repository signs the digest of the
 // index, the index names the digest of every stored piece, and the root hash
@@ -76,6 +80,7 @@ type Index struct {
 	UKISize     int64
 	UKISum      Sum     // of the whole UKI
 	UKI         []Piece // the UKI from its start to its end
+	Bases       []Base  // their patches follow the UKI in this order
 }
 
 // A Chunk is a stored run of bytes.
@@ -131,6 +136,11 @@ func (x *Index) BlobSize() int64 {
 	for _, p := range x.UKI {
 		size += p.Length
 	}
+	for _, b := range x.Bases {
+		for _, p := range b.Patches {
+			size += p.Length
+		}
+	}
 	return size
 }
 
@@ -172,6 +182,8 @@ func (x *Index) check() error {
 		return fmt.Errorf("a salt of %d bytes, at most %d", len(x.Salt), maxSalt)
 	case x.UKISize < 0 || x.UKISize > MaxUKISize:
 		return fmt.Errorf("a UKI of %d bytes, at most %d", x.UKISize, MaxUKISize)
+	case len(x.Bases) > MaxBases:
+		return fmt.Errorf("patches from %d roots, at most %d", len(x.Bases), MaxBases)
 	case len(x.UKI) > maxPieces:
 		return fmt.Errorf("a UKI in %d pieces, at most %d", len(x.UKI), maxPieces)
 	}

@@ -177,7 +177,7 @@ func TestHostileIndex(t *testing.T) {
 		want  string
 	}{
 		"text":             {[]byte("<html>not found</html>"), "not an index"},
-		"next format":      {[]byte("coracle\x02"), "does not know"},
+		"next format":      {[]byte("coracle\x03"), "does not know"},
 		"huge root":        {number(1 << 40), "number of blocks: want at most"},
 		"no root":          {number(0, 0, 16), "0 blocks"},
 		"huge salt":        {number(10, 1<<30), "length of the salt"},

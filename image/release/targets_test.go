@@ -153,6 +153,8 @@ func FuzzParseIndex(f *testing.F) {
 	f.Add(must(x.MarshalBinary()))
 	small, _ := write(f, sample(1), nil)
 	f.Add(must(small.MarshalBinary()))
+	patched, _, _ := writePatched(f)
+	f.Add(must(patched.MarshalBinary()))
 	f.Add([]byte(magic))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		x, err := ParseIndex(b)
@@ -171,6 +173,16 @@ func FuzzParseIndex(f *testing.F) {
 		for _, p := range x.UKI {
 			if p.Range().End() > x.BlobSize() || p.At+p.Size > x.UKISize {
 				t.Fatalf("piece outside: %+v", p)
+			}
+		}
+		for _, base := range x.Bases {
+			last := -1
+			for _, p := range base.Patches {
+				if p.Chunk <= last || p.Chunk >= len(x.Root) || p.Length < 1 || p.Length > x.Root[p.Chunk].Length || p.Blocks*BlockSize > MaxDictionary ||
+					p.Offset < x.treeStart() || p.Range().End() > x.BlobSize() {
+					t.Fatalf("patch outside: %+v", p)
+				}
+				last = p.Chunk
 			}
 		}
 	})

@@ -13,12 +13,16 @@ type Decoder struct{ zstd *zstd.Decoder }
 
 // NewDecoder returns a Decoder; Close it after use.
 func NewDecoder() (*Decoder, error) {
-	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-		zstd.WithDecoderMaxMemory(MaxPieceSize), zstd.WithDecoderMaxWindow(MaxPieceSize), zstd.WithDecodeAllCapLimit(true))
+	d, err := newZstd()
 	if err != nil {
 		return nil, fmt.Errorf("new decoder: %w", err)
 	}
 	return &Decoder{d}, nil
+}
+
+func newZstd(more ...zstd.DOption) (*zstd.Decoder, error) {
+	return zstd.NewReader(nil, append(more, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+		zstd.WithDecoderMaxMemory(MaxPieceSize), zstd.WithDecoderMaxWindow(MaxPieceSize), zstd.WithDecodeAllCapLimit(true))...)
 }
 
 // Close frees the decoder.

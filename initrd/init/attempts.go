@@ -6,29 +6,58 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"github.com/coracle-os/coracle/initrd/attempts"
 	"github.com/coracle-os/coracle/initrd/entries"
 	"github.com/coracle-os/coracle/initrd/esp"
 	"github.com/coracle-os/coracle/initrd/modules"
 	"github.com/coracle-os/coracle/initrd/partition"
+	"github.com/coracle-os/coracle/initrd/state"
 	"golang.org/x/sys/unix"
 )
 
 // countStart counts this start, and ends it when a release that was good does
-// not last any more and another system can take over.
-func countStart(_ context.Context, b *boot) error {
-	if b.info.VolatileState {
+// not last any more and another system can take over. It comes before anything
+// is read from the root: what is damaged there restarts the machine at once.
+func countStart(_ context.Context, b *boot) error { return b.countOn(b.found.Disk) }
+
+// countOn counts in the disk's state partition. One with errors is left to
+// e2fsck, which is in the root.
+func (b *boot) countOn(disk partition.Disk) error {
+	part, ok := partition.State(disk)
+	if !ok || !clean(part.Device) {
 		return nil
 	}
-	return b.count(filepath.Join(sysroot, "var"))
+	const target = "/state"
+	err := os.MkdirAll(target, 0o755)
+	if err == nil {
+		err = unix.Mount(part.Device, target, "ext4", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
+	}
+	if err != nil {
+		b.notice(fmt.Sprintf("this start is not counted: mount %s: %v", part.Device, err))
+		return nil
+	}
+	err = b.count(target)
+	if unmountErr := unix.Unmount(target, 0); unmountErr != nil {
+		b.notice(fmt.Sprintf("unmount %s: %v", part.Device, unmountErr))
+	}
+	return err
 }
 
-func (b *boot) count(state string) error {
+func clean(device string) bool {
+	f, err := os.Open(device)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	superblock, err := state.ReadSuperblock(f)
+	return err == nil && superblock.Clean
+}
+
+func (b *boot) count(dir string) error {
 	b.counted = true
-	r := attempts.Read(state).Next(b.info.RootHash)
-	if err := r.Write(state); err != nil {
+	r := attempts.Read(dir).Next(b.info.RootHash)
+	if err := r.Write(dir); err != nil {
 		b.notice(err.Error())
 	}
 	if !r.Spent() {
@@ -43,39 +72,22 @@ func (b *boot) count(state string) error {
 		b.notice(text + "; there is no other good system on the disk to take over")
 		return nil
 	}
-	if err := attempts.Forget(state); err != nil {
+	if err := attempts.Forget(dir); err != nil {
 		b.notice(err.Error())
 	}
 	return errors.New(text + "; the other system on the disk takes over at the next start")
 }
 
-// countFailure counts a start that fails in stage 1, before the state partition
-// was mounted. cause is why; what is returned may say more.
+// countFailure counts a start that ends before countStart. cause is why; what is
+// returned may say more.
 func (b *boot) countFailure(cause error) error {
 	if b.counted || b.info.RootHash == "" {
 		return cause
 	}
 	for _, disk := range b.disks() {
-		part, ok := partition.State(disk)
-		if !ok {
-			continue
-		}
-		const target = "/state"
-		if err := os.MkdirAll(target, 0o755); err != nil {
-			return cause
-		}
-		if err := unix.Mount(part.Device, target, "ext4", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
-			b.notice(fmt.Sprintf("this start is not counted: mount %s: %v", part.Device, err))
-			continue
-		}
-		err := b.count(target)
-		if unmountErr := unix.Unmount(target, 0); unmountErr != nil {
-			b.notice(fmt.Sprintf("unmount %s: %v", part.Device, unmountErr))
-		}
-		if err != nil {
+		if err := b.countOn(disk); err != nil {
 			return fmt.Errorf("%w; %w", cause, err)
 		}
-		return cause
 	}
 	return cause
 }

@@ -38,12 +38,12 @@ func plan() []step {
 		{"watchdog", "a hang from here on resets the machine", armWatchdog},
 		{"modules", "device-mapper, EROFS and overlayfs are modules; drivers follow the hardware", loadModules},
 		{"partitions", "the root hash gives the UUIDs of the root and its hash tree", findPartitions},
+		{"attempts", "a release that does not last is left for another one", countStart},
 		{"verity", "nothing is read from the root that does not verify", openVerity},
 		{"watchdog driver", "a machine whose watchdog is not built in has one too", armLateWatchdog},
 		{"root", "the verified root, read-only", mountRoot},
 		{"grow", "the state partition takes what the disk has", growState},
 		{"state", "/var keeps what the machine must remember", mountState},
-		{"attempts", "a release that does not last is left for another one", countStart},
 		{"etc", "the owner's changes lie over the root's /etc", mountEtc},
 		{"switch root", "the root's own init takes over", switchRoot},
 	}

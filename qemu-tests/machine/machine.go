@@ -24,6 +24,7 @@ import (
 
 // Options say how a machine differs from the plain one.
 type Options struct {
+	Name        string // of the machine's folder; the test's without it
 	UserData    string // document; "$KEY" becomes the test's public key
 	KernelArgs  string
 	DiskSize    int64 // bytes; 0: the image's own size
@@ -68,7 +69,10 @@ func Image(t testing.TB) string {
 func Boot(t testing.TB, o Options) *Machine {
 	t.Helper()
 	image := Image(t)
-	dir := filepath.Join(filepath.Dir(image), "qemu-tests", strings.ReplaceAll(t.Name(), "/", "-"))
+	if o.Name == "" {
+		o.Name = t.Name()
+	}
+	dir := filepath.Join(filepath.Dir(image), "qemu-tests", strings.ReplaceAll(o.Name, "/", "-"))
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}

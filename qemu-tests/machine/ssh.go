@@ -68,14 +68,27 @@ type Result struct {
 	Code     int
 }
 
-// Exec runs a shell command as user and returns its result.
+// Exec runs a shell command as user and returns its result, waiting for the
+// machine to come up.
 func (m *Machine) Exec(user, command string) Result {
 	m.t.Helper()
-	client := m.Dial(user)
+	r, err := m.try(user, command, BootTimeout)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return r
+}
+
+// try is Exec; the error is that of a login that did not succeed in time.
+func (m *Machine) try(user, command string, within time.Duration) (Result, error) {
+	client, err := m.tryDial(user, within)
+	if err != nil {
+		return Result{}, err
+	}
 	defer client.Close()
 	session, err := client.NewSession()
 	if err != nil { // the machine is on its way down
-		return Result{Code: -1, Err: err.Error()}
+		return Result{Code: -1, Err: err.Error()}, nil
 	}
 	defer session.Close()
 	var out, stderr bytes.Buffer
@@ -91,7 +104,7 @@ func (m *Machine) Exec(user, command string) Result {
 	case err != nil:
 		r.Code, r.Err = -1, r.Err+err.Error()
 	}
-	return r
+	return r, nil
 }
 
 // Run runs a command as core; it must succeed. It returns trimmed output.
@@ -110,7 +123,10 @@ func (m *Machine) Eventually(command, want string, within time.Duration) string 
 	m.t.Helper()
 	deadline := time.Now().Add(within)
 	for {
-		r := m.Exec("core", command)
+		r, err := m.try("core", command, time.Until(deadline))
+		if err != nil {
+			m.t.Fatalf("%s: no %q within %s: %v", command, want, within, err)
+		}
 		if r.Code == 0 && strings.Contains(r.Out, want) {
 			return strings.TrimSpace(r.Out)
 		}

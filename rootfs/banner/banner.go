@@ -1,6 +1,6 @@
 // Package banner is what a person sees before or after logging in: which
 // system and version this is, from which slot it runs, its addresses, and what
-// needs attention (failed units, notices of stage 1). The console login and
+// needs attention (failed units, notices of stage 1, alarms of the store). The console login and
 // sshd print it.
 //
 // It takes at most Limit, whatever is broken on the machine: what does not
@@ -31,6 +31,7 @@ type Sources struct {
 	Root        string                                       // "" = "/"
 	FailedUnits func(ctx context.Context) ([]string, error)  // nil = ask PID 1
 	Addresses   func(ctx context.Context) ([]Address, error) // nil = the network interfaces
+	Alarms      func(ctx context.Context) ([]string, error)  // nil = what etcd.service says of itself
 }
 
 // Address is an address of an interface.
@@ -45,14 +46,18 @@ func Text(ctx context.Context, sources Sources) string {
 	if sources.Addresses == nil {
 		sources.Addresses = interfaceAddresses
 	}
+	if sources.Alarms == nil {
+		sources.Alarms = storeAlarms
+	}
 	ctx, cancel := context.WithTimeout(ctx, Limit)
 	defer cancel()
+	alarms := within(ctx, sources.Alarms)
 	failed := within(ctx, sources.FailedUnits)
 	addresses := within(ctx, sources.Addresses)
 	info := within(ctx, func(context.Context) (bootinfo.Info, error) {
 		return bootinfo.Read(filepath.Join(sources.Root, bootinfo.Path))
 	})
-	return render(osRelease(sources.Root), <-info, <-addresses, <-failed)
+	return render(osRelease(sources.Root), <-info, <-addresses, <-alarms, <-failed)
 }
 
 // within runs f beside the caller and gives its result, or the zero value when
@@ -77,7 +82,7 @@ func within[T any](ctx context.Context, f func(context.Context) (T, error)) <-ch
 	return result
 }
 
-func render(release map[string]string, info bootinfo.Info, addresses []Address, failed []string) string {
+func render(release map[string]string, info bootinfo.Info, addresses []Address, alarms, failed []string) string {
 	var b strings.Builder
 	name := release["PRETTY_NAME"]
 	if name == "" {
@@ -99,6 +104,9 @@ func render(release map[string]string, info bootinfo.Info, addresses []Address, 
 	}
 	for _, notice := range info.Notices {
 		b.WriteString("Notice: " + clean(notice) + "\n")
+	}
+	for _, alarm := range alarms {
+		b.WriteString(clean(alarm) + "\n")
 	}
 	if len(failed) > 0 {
 		sort.Strings(failed)
@@ -175,6 +183,17 @@ func failedUnits(ctx context.Context) ([]string, error) {
 		return nil
 	})
 	return failed, err
+}
+
+// storeAlarms is the state that etcd.service tells of itself, when it begins
+// with "Alarm".
+func storeAlarms(ctx context.Context) ([]string, error) {
+	const unit = "etcd.service"
+	r, err := control.Client{}.Collect(ctx, control.Request{Verb: control.Show, Units: []string{unit}})
+	if err != nil || len(r.Units) != 1 || !strings.HasPrefix(r.Units[0].Properties["StatusText"], "Alarm") {
+		return nil, err
+	}
+	return []string{unit + ": " + r.Units[0].Properties["StatusText"]}, nil
 }
 
 // interfaceAddresses lists the global addresses of the interfaces that people

@@ -27,12 +27,13 @@ func machine(t *testing.T) string {
 
 func TestText(t *testing.T) {
 	got := Text(context.Background(), Sources{Root: machine(t),
+		Alarms:      func(context.Context) ([]string, error) { return []string{"etcd.service: Alarm: NOSPACE"}, nil },
 		FailedUnits: func(context.Context) ([]string, error) { return []string{"web.service", "db.service"}, nil },
 		Addresses: func(context.Context) ([]Address, error) {
 			return []Address{{"eth0", "10.0.2.15"}, {"eth0", "fd00::1"}, {"eth1", "192.0.2.1"}}, nil
 		}})
 	want := "Coracle 1.2.3 (stable), slot B, root 17b621b6819496f8\neth0: 10.0.2.15 fd00::1\neth1: 192.0.2.1\n" +
-		"Notice: the state partition is missing: [2J /var is in memory\nFailed units: db.service web.service (see: systemctl --failed)\n"
+		"Notice: the state partition is missing: [2J /var is in memory\netcd.service: Alarm: NOSPACE\nFailed units: db.service web.service (see: systemctl --failed)\n"
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}

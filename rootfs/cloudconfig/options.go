@@ -107,6 +107,10 @@ type Etcd2 struct {
 	SnapshotCount            int    `yaml:"snapshot_count" env:"ETCD_SNAPSHOT_COUNT"`
 	StrictReconfigCheck      bool   `yaml:"strict_reconfig_check" env:"ETCD_STRICT_RECONFIG_CHECK"`
 	TrustedCAFile            string `yaml:"trusted_ca_file" env:"ETCD_TRUSTED_CA_FILE"`
+	TLSCAFile                string `yaml:"tls_ca_file" env:"ETCD_TLS_CA_FILE"` // Coracle's own, as the next three
+	BackupInterval           string `yaml:"backup_interval" env:"ETCD_BACKUP_INTERVAL"`
+	BackupKeep               int    `yaml:"backup_keep" env:"ETCD_BACKUP_KEEP"`
+	BackupDir                string `yaml:"backup_dir" env:"ETCD_BACKUP_DIR"`
 	WALDir                   string `yaml:"wal_dir" env:"ETCD_WAL_DIR"`
 }
 

@@ -149,8 +149,14 @@ func cmdRelease(ctx context.Context, args []string, stdio program.Stdio) error {
 	}
 	s := p.Info.Sizes
 	if p.New {
-		fmt.Fprintf(stdio.Out, "published %s, root hash %s: root %.1f MB, to fetch at most %.1f MB, index %.2f MB\n",
+		fmt.Fprintf(stdio.Out, "published %s, root hash %s: root %.1f MB, blob %.1f MB, index %.2f MB\n",
 			p.Info.Version, p.Info.RootHash, mega(s.Root), mega(s.Blob), mega(s.Index))
+		if len(p.Bases) > 0 {
+			fmt.Fprintf(stdio.Out, "machines that run %s fetch patches\n", strings.Join(p.Bases, ", "))
+		}
+		if p.Skipped != nil {
+			fmt.Fprintf(stdio.Out, "no patches: %v; machines that run such a version fetch whole chunks\n", p.Skipped)
+		}
 	}
 	fmt.Fprintf(stdio.Out, "channel %s has %s\n", o.Channel, p.Info.Version)
 	return nil

@@ -36,8 +36,15 @@ type Config struct {
 	ExtraDrives []Drive
 	Forwards    []Forward
 	NoNetwork   bool // a network card with nothing behind it: no DHCP answers
+	LAN         LAN  // a second network card, to other machines of this host
 	Stdio       bool // serial console on this process's terminal
 	ExtraArgs   []string
+}
+
+// LAN is a network of machines on one host. Nothing on it gives addresses.
+type LAN struct {
+	Group string // multicast address and port, the same for all; empty: no LAN
+	MAC   string // of this machine's card
 }
 
 // Firmware is an OVMF build: the code, mapped read-only, and the template of
@@ -111,6 +118,10 @@ func (c Config) Args() ([]string, error) {
 		args = append(args, extraDriveArgs(i, d)...)
 	}
 	args = append(args, c.networkArgs()...)
+	if c.LAN.Group != "" {
+		args = append(args, "-netdev", "socket,id=lan,mcast="+c.LAN.Group+",localaddr=127.0.0.1",
+			"-device", "virtio-net-pci,netdev=lan,romfile=,mac="+c.LAN.MAC)
+	}
 	args = append(args, c.consoleArgs()...)
 	if c.UserData != "" {
 		args = append(args, "-fw_cfg", "name=opt/coracle/user-data,file="+c.UserData)

@@ -120,6 +120,7 @@ func (c *client) fetch(version string, r release.Range) ([]byte, error) {
 type slot struct {
 	data, tree, uki []byte
 	root            release.Sum
+	noPatches       bool // as if it were a version that no channel had
 }
 
 func newSlot(t testing.TB, data, uki []byte) *slot {
@@ -205,7 +206,22 @@ func (c *client) update(t testing.TB, channel string, running *slot) *slot {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	for _, f := range plan.Fetches {
+	fetches := plan.Fetches
+	if running != nil && !running.noPatches {
+		var patches []delta.PatchFetch
+		patches, fetches = delta.Patched(x, running.root, fetches, 512<<10)
+		for _, f := range patches {
+			b := get(f.Range)
+			for _, p := range f.Patches {
+				first, n := x.ChunkBlocksOf(p.Chunk)
+				dictionary := running.data[p.From*release.BlockSize:][:p.Blocks*release.BlockSize]
+				if err := d.DecodePatch(next.data[first*release.BlockSize:][:n*release.BlockSize], p, b[p.Offset-f.Offset:][:p.Length], dictionary); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	for _, f := range fetches {
 		b := get(f.Range)
 		for i := f.First; i <= f.Last; i++ {
 			k := x.Root[i]

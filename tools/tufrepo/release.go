@@ -41,7 +41,11 @@ type Options struct {
 type Published struct {
 	Info    release.Info
 	Channel release.Channel
-	New     bool // the version was not in the repository before
+	New     bool     // the version was not in the repository before
+	Bases   []string // versions that it has patches from, if New
+	// Skipped says why there are no patches from a version that a channel has;
+	// machines that run it fetch more.
+	Skipped error
 }
 
 // Publish puts a build into the repository, unless it is there, and makes it
@@ -75,8 +79,11 @@ func (r *Repo) publishBuild(ctx context.Context, b Build, o Options) (*Published
 		return nil, err
 	}
 	isNew := info == nil
+	var from bases
 	if isNew {
-		if info, err = r.addBuild(ctx, b, o); err != nil {
+		from = r.bases(b.Version)
+		defer from.close()
+		if info, err = r.addBuild(ctx, b, o, from.roots); err != nil {
 			return nil, err
 		}
 	} else if err := r.sameBuild(info, b); err != nil {
@@ -89,7 +96,7 @@ func (r *Repo) publishBuild(ctx context.Context, b Build, o Options) (*Published
 	if err := r.publish(change{targets: true}); err != nil {
 		return nil, err
 	}
-	return &Published{Info: *info, Channel: *channel, New: isNew}, nil
+	return &Published{Info: *info, Channel: *channel, New: isNew, Bases: from.versions, Skipped: from.skipped}, nil
 }
 
 // sameBuild fails when the version is in the repository with other content.
@@ -104,8 +111,8 @@ func (r *Repo) sameBuild(info *release.Info, b Build) error {
 }
 
 // addBuild writes the files of a build and names them in the targets.
-func (r *Repo) addBuild(ctx context.Context, b Build, o Options) (*release.Info, error) {
-	blob, x, err := r.writeBlob(ctx, b)
+func (r *Repo) addBuild(ctx context.Context, b Build, o Options, from []release.BaseRoot) (*release.Info, error) {
+	blob, x, err := r.writeBlob(ctx, b, from)
 	if err != nil {
 		return nil, err
 	}
@@ -173,7 +180,7 @@ func hashedName(name string, sum []byte) string {
 }
 
 // writeBlob compresses a build into its place.
-func (r *Repo) writeBlob(ctx context.Context, b Build) (*metadata.TargetFiles, *release.Index, error) {
+func (r *Repo) writeBlob(ctx context.Context, b Build, from []release.BaseRoot) (*metadata.TargetFiles, *release.Index, error) {
 	name := release.Target(b.Version, release.BlobName)
 	dir := filepath.Join(r.Dir, TargetsDir, b.Version)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -194,7 +201,7 @@ func (r *Repo) writeBlob(ctx context.Context, b Build) (*metadata.TargetFiles, *
 	hash := sha256.New()
 	uuid := sha256.Sum256([]byte("coracle verity " + b.RootHash))
 	x, err := release.Write(ctx, io.MultiWriter(f, hash), release.Source{
-		Root: b.Root, RootSize: b.RootSize, UKI: b.UKI, VerityUUID: [16]byte(uuid[:16]),
+		Root: b.Root, RootSize: b.RootSize, UKI: b.UKI, VerityUUID: [16]byte(uuid[:16]), Bases: from,
 	})
 	sum := hash.Sum(nil)
 	if err == nil && r.beforeWrite != nil {

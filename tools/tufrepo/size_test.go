@@ -30,7 +30,8 @@ const top = "../.."
 // the wire, with all metadata, when (a) only os-release changed, (b) one agent
 // changed (etcd's, in coracled), (c) one third-party program changed (runc, by
 // one version), and (d) when nothing is there yet. Figures with "of-program"
-// are parts of the changed program's own compressed size.
+// are parts of the changed program's own compressed size; those with "whole"
+// are of a machine that no patches are for.
 func BenchmarkUpdateSize(b *testing.B) {
 	for b.Loop() {
 		measureUpdates(b)
@@ -93,10 +94,17 @@ func init() {
 		}},
 	} {
 		next := buildVariant(b, source, v.name, v.change)
-		_, n := cost(next, v.name, running)
-		report(v.name, n)
-		if v.program != "" {
-			b.ReportMetric(float64(n)/float64(compressedSize(b, next, v.program)), v.name+"-of-program")
+		for _, whole := range []bool{false, true} {
+			name := v.name
+			running.noPatches = whole
+			if whole {
+				name += "-whole"
+			}
+			_, n := cost(next, v.name, running)
+			report(name, n)
+			if v.program != "" {
+				b.ReportMetric(float64(n)/float64(compressedSize(b, next, v.program)), name+"-of-program")
+			}
 		}
 	}
 }

@@ -53,6 +53,12 @@ func newSystem(t testing.TB, version string, blocks int, changed uint64) system 
 		}
 	}
 	clear(root[5*verity.BlockSize : 9*verity.BlockSize])
+	return systemOf(t, version, root, changed)
+}
+
+// systemOf makes a release with this root.
+func systemOf(t testing.TB, version string, root []byte, seed uint64) system {
+	t.Helper()
 	s := system{version: version, root: root}
 	tree := &disk{data: make([]byte, verity.TreeSize(int64(len(root)))), log: &recorder{}}
 	hash, err := verity.Format(bytes.NewReader(root), int64(len(root)), tree, verity.Superblock{Salt: verity.Salt()})
@@ -60,7 +66,7 @@ func newSystem(t testing.TB, version string, blocks int, changed uint64) system 
 		t.Fatal(err)
 	}
 	s.rootHash, s.tree = hex.EncodeToString(hash), tree.data
-	s.uki = makeUKI(t, s.rootHash, changed)
+	s.uki = makeUKI(t, s.rootHash, seed)
 	return s
 }
 

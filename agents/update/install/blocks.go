@@ -49,7 +49,11 @@ func (b *blocks) carryOut(ctx context.Context, p *delta.Plan) error {
 			return err
 		}
 	}
-	for _, fetches := range [][]delta.Fetch{p.Fetches, delta.Refetch(b.in.Index, b.bad)} {
+	rest, err := b.patch(ctx, p.Fetches)
+	if err != nil {
+		return err
+	}
+	for _, fetches := range [][]delta.Fetch{rest, delta.Refetch(b.in.Index, b.bad)} {
 		for _, f := range fetches {
 			for _, part := range b.parts(f) {
 				if err := b.fetch(ctx, part); err != nil {

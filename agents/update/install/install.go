@@ -1,6 +1,8 @@
 // Package install performs the writes of an update on a machine's disk and EFI
 // system partition: it puts a release together in the inactive slot from what
-// the machine has and what it fetches, checks it, and arms it.
+// the machine has and what it fetches, checks it, and arms it. Of a changed chunk
+// it fetches the patch of the running root, and the chunk itself if there is no
+// patch or the patch does not fit.
 //
 // The inactive slot itself is where a download is kept: an interrupted one goes
 // on from what is there, whatever it is, because every block is known by its

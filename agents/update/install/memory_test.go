@@ -32,10 +32,16 @@ const (
 )
 
 // TestMemory installs a root of almost 1 GiB, the largest that the default
-// slots hold, in a process of its own: it stays under 64 MiB.
+// slots hold, in a process of its own: it stays under 64 MiB, with patches and
+// without.
 func TestMemory(t *testing.T) {
+	t.Run("chunks", func(t *testing.T) { testMemory(t, false) })
+	t.Run("patches", func(t *testing.T) { testMemory(t, true) })
+}
+
+func testMemory(t *testing.T, patches bool) {
 	dir := t.TempDir()
-	makeScene(t, dir)
+	makeScene(t, dir, patches)
 	cmd := exec.Command(os.Args[0], "-test.run=^TestInstallChild$", "-test.v")
 	cmd.Env = append(os.Environ(), "INSTALL_SCENE="+dir)
 	out, err := cmd.CombinedOutput()
@@ -116,7 +122,7 @@ func TestInstallChild(t *testing.T) {
 }
 
 // makeScene writes a disk that runs one system, and the next one's release.
-func makeScene(t *testing.T, dir string) {
+func makeScene(t *testing.T, dir string, patches bool) {
 	t.Helper()
 	f, err := os.Create(filepath.Join(dir, "disk"))
 	if err != nil {
@@ -166,7 +172,11 @@ func makeScene(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	defer blob.Close()
-	x, err := release.Write(t.Context(), blob, release.Source{Root: contents(20), RootSize: rootSiz, UKI: makeUKI(t, hex.EncodeToString(next))})
+	source := release.Source{Root: contents(20), RootSize: rootSiz, UKI: makeUKI(t, hex.EncodeToString(next))}
+	if patches {
+		source.Bases = []release.BaseRoot{{RootHash: release.Sum(hash), Root: contents(0), Size: rootSiz}}
+	}
+	x, err := release.Write(t.Context(), blob, source)
 	if err != nil {
 		t.Fatal(err)
 	}
