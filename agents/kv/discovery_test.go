@@ -113,3 +113,28 @@ func TestDiscoveryTokenRefused(t *testing.T) {
 		t.Errorf("exit code %d, want 1 and that the token was used before", code)
 	}
 }
+
+// TestDiscoveryOnOwnEtcd: the service keeps its tokens in the etcd of its own
+// machine, as on a real one.
+func TestDiscoveryOnOwnEtcd(t *testing.T) {
+	l := newLab(t)
+	m := l.machine(9)
+	m.etcd("ETCD_NAME=tokens")
+	m.start("discovery", nil)
+	base := "http://" + m.ip + ":8087"
+	eventually(t, 30*time.Second, func() string {
+		if status, text := m.request(http.MethodGet, base+"/new", ""); status != 200 {
+			return fmt.Sprintf("/new: %d %s", status, text)
+		}
+		return ""
+	})
+	url := newToken(t, l, base, "?size=3")
+	for n := 1; n <= 3; n++ {
+		l.machine(n).etcd(fmt.Sprintf("ETCD_NAME=d%d", n), "ETCD_DISCOVERY="+url)
+	}
+	formed(t, l, 60*time.Second, []string{"d1", "d2", "d3"}, 1, 2, 3)
+	status, text := m.request(http.MethodGet, "http://"+m.ip+":2379/v2/keys"+strings.Replace(url, base, "/_etcd/registry", 1), "")
+	if status != 200 || strings.Count(text, "=http://10.77.0.") != 3 {
+		t.Errorf("the token in etcd: %d %s", status, text)
+	}
+}
