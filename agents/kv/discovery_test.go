@@ -41,6 +41,7 @@ func newToken(t *testing.T, l *lab, base, query string) string {
 }
 
 func TestDiscoveryToken(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	base := service(t, l)
 	url := newToken(t, l, base, "?size=3")
@@ -81,6 +82,7 @@ func TestDiscoveryToken(t *testing.T) {
 }
 
 func TestDiscoveryTokenRefused(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	base := service(t, l)
 	full := newToken(t, l, base, "?size=1")
@@ -117,6 +119,7 @@ func TestDiscoveryTokenRefused(t *testing.T) {
 // TestDiscoveryOnOwnEtcd: the service keeps its tokens in the etcd of its own
 // machine, as on a real one.
 func TestDiscoveryOnOwnEtcd(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	m := l.machine(9)
 	m.etcd("ETCD_NAME=tokens")

@@ -72,7 +72,6 @@ var labNumber atomic.Int32
 // tests run side by side: they mostly wait.
 func newLab(t *testing.T) *lab {
 	t.Helper()
-	t.Parallel()
 	l := &lab{t: t, prefix: fmt.Sprintf("kv%dx%d", os.Getpid(), labNumber.Add(1)), machines: map[int]*machineUnderTest{}}
 	bridge := l.prefix + "b"
 	l.ip("netns", "add", bridge)

@@ -19,6 +19,7 @@ import (
 // members again and that no acknowledged write is lost. TEST_ROUNDS and
 // TEST_SEED make it longer or the same again.
 func TestRounds(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	seed, rounds := uint64(time.Now().UnixNano()), 4
 	if n, err := strconv.ParseUint(os.Getenv("TEST_SEED"), 10, 64); err == nil {
