@@ -222,6 +222,16 @@ func checkKV(t *testing.T, m *machine.Machine) {
 	if got := m.Run("etcdctl --endpoints=http://127.0.0.1:4001 get message --print-value-only"); got != "Hello" {
 		t.Errorf("get message: %q", got)
 	}
+	put, err := http.NewRequest(http.MethodPut, fmt.Sprintf("http://127.0.0.1:%d/v2/keys/old/message?value=Hi", m.Port(4001)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if answer, err := http.DefaultClient.Do(put); err != nil || answer.StatusCode != http.StatusCreated {
+		t.Errorf("a client of the API v2 puts a key: %+v, %v", answer, err)
+	}
+	if got := m.Run("etcdctl get /old/message --print-value-only"); got != "Hi" {
+		t.Errorf("a client of the API v3 reads %q, want what v2 has put", got)
+	}
 	resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/version", m.Port(4001)))
 	if err != nil {
 		t.Fatal(err)

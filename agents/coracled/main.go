@@ -27,6 +27,7 @@ import (
 	"github.com/coracle-os/coracle/agents/kv/registry"
 	"github.com/coracle-os/coracle/agents/locksmith"
 	"github.com/coracle-os/coracle/agents/update/engine"
+	"github.com/coracle-os/coracle/agents/wget"
 	"github.com/coracle-os/coracle/rootfs/program"
 	"github.com/coracle-os/coracle/rootfs/userdata/fetch"
 )
@@ -48,6 +49,7 @@ func programs() map[string]program.Main {
 		"locksmithctl":   locksmith.CtlMain,
 		"locksmithd":     locksmith.Main,
 		"update-engine":  engine.Main,
+		"wget":           wget.Main,
 		fetch.Name:       fetch.Main,
 	}
 }

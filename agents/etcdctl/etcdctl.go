@@ -4,7 +4,8 @@
 //
 // Upstream's commands read os.Args and write to the process's own streams, and
 // end the process themselves on an error, so a caller in a test sees the real
-// ones and not the streams that it passed. The verbs of etcd 2 are left out.
+// ones and not the streams that it passed. A command line in the syntax of etcd
+// 2 is run by package v2: with ETCDCTL_API=2, or when only etcd 2 knows its verb.
 //
 // When the machine's own member has certificates of the cluster's authority,
 // those are used unless others are named; they are readable for root only.
@@ -16,13 +17,17 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/coracle-os/coracle/agents/etcdctl/v2"
 	"github.com/coracle-os/coracle/agents/kv/pki"
 	"github.com/coracle-os/coracle/rootfs/program"
 	"go.etcd.io/etcd/etcdctl/v3/ctlv3"
 )
 
 // Main runs etcdctl with the arguments args; args[0] is not looked at.
-func Main(_ context.Context, args []string, _ program.Stdio) int {
+func Main(ctx context.Context, args []string, stdio program.Stdio) int {
+	if v2.Mine(args[1:], os.Getenv("ETCDCTL_API")) {
+		return v2.Main(ctx, args[1:], os.Getenv, stdio)
+	}
 	os.Args = append([]string{"etcdctl"}, args[1:]...)
 	for name, value := range ownCertificates(os.Args, os.Environ(), pki.In(pki.Local)) {
 		os.Setenv(name, value)

@@ -41,12 +41,15 @@ func newToken(t *testing.T, l *lab, base, query string) string {
 }
 
 func TestDiscoveryToken(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	base := service(t, l)
 	url := newToken(t, l, base, "?size=3")
 	env := func(n int) []string {
 		return []string{fmt.Sprintf("ETCD_NAME=d%d", n), "ETCD_DISCOVERY=" + url, "ETCD_PROXY_REFRESH_INTERVAL=1000"}
 	}
+	worker := l.machine(5).etcd(append(env(5), "ETCD_PROXY=on")...)
+	worker.says(t, 20*time.Second, "this machine waits for their cluster")
 	begin := time.Now()
 	one := l.machine(1).etcd(env(1)...)
 	one.says(t, 20*time.Second, "1 of 3 machines have registered")
@@ -63,6 +66,11 @@ func TestDiscoveryToken(t *testing.T) {
 	eventually(t, 30*time.Second, func() string { return l.machine(4).put("/through", "a proxy") })
 	four.says(t, 20*time.Second, "the cluster has 3 of 3 members: this machine stands by")
 
+	eventually(t, 30*time.Second, func() string { return l.machine(5).has("/through", "a proxy") })
+	if strings.Contains(worker.log.String(), "stands by") {
+		t.Error("a proxy by the owner's word asks to join")
+	}
+
 	// A restart with data needs no service; the proxy remembers its members.
 	two.kill()
 	two = l.machine(2).etcd("ETCD_NAME=d2", "ETCD_DISCOVERY=http://10.77.0.250:1/none")
@@ -74,6 +82,7 @@ func TestDiscoveryToken(t *testing.T) {
 }
 
 func TestDiscoveryTokenRefused(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	base := service(t, l)
 	full := newToken(t, l, base, "?size=1")
@@ -104,5 +113,31 @@ func TestDiscoveryTokenRefused(t *testing.T) {
 	p := again.etcd("ETCD_NAME=same", "ETCD_DISCOVERY="+three)
 	if code := p.ends(t, 20*time.Second); code != 1 || !strings.Contains(p.log.String(), "the token was used before by a machine of this name and address") {
 		t.Errorf("exit code %d, want 1 and that the token was used before", code)
+	}
+}
+
+// TestDiscoveryOnOwnEtcd: the service keeps its tokens in the etcd of its own
+// machine, as on a real one.
+func TestDiscoveryOnOwnEtcd(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	m := l.machine(9)
+	m.etcd("ETCD_NAME=tokens")
+	m.start("discovery", nil)
+	base := "http://" + m.ip + ":8087"
+	eventually(t, 30*time.Second, func() string {
+		if status, text := m.request(http.MethodGet, base+"/new", ""); status != 200 {
+			return fmt.Sprintf("/new: %d %s", status, text)
+		}
+		return ""
+	})
+	url := newToken(t, l, base, "?size=3")
+	for n := 1; n <= 3; n++ {
+		l.machine(n).etcd(fmt.Sprintf("ETCD_NAME=d%d", n), "ETCD_DISCOVERY="+url)
+	}
+	formed(t, l, 60*time.Second, []string{"d1", "d2", "d3"}, 1, 2, 3)
+	status, text := m.request(http.MethodGet, "http://"+m.ip+":2379/v2/keys"+strings.Replace(url, base, "/_etcd/registry", 1), "")
+	if status != 200 || strings.Count(text, "=http://10.77.0.") != 3 {
+		t.Errorf("the token in etcd: %d %s", status, text)
 	}
 }

@@ -17,6 +17,7 @@ func joinEnv(n int, more ...string) []string {
 }
 
 func TestJoin(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	begin := time.Now()
 	l.machine(1).etcd(joinEnv(1)...)
@@ -42,6 +43,7 @@ func TestJoin(t *testing.T) {
 // TestHealing: a member dies and a machine that stands by takes its place; the
 // dead one comes back with its old data, which is told apart.
 func TestHealing(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	base := service(t, l)
 	url := newToken(t, l, base, "?size=3")
@@ -90,6 +92,7 @@ func TestHealing(t *testing.T) {
 // TestCutOffMember: a member that is cut off, and one that is paused, are
 // replaced while their programs run; when they are back they notice.
 func TestCutOffMember(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	env := func(n int) []string {
 		return []string{fmt.Sprintf("ETCD_NAME=c%d", n), "ETCD_JOIN_TOKEN=secret", "ETCD_REMOVE_DELAY=3s", "ETCD_JOIN=10.77.0.1,10.77.0.2,10.77.0.3"}
@@ -134,6 +137,7 @@ func TestCutOffMember(t *testing.T) {
 
 // TestNoHealing: off by one key, and never without a majority.
 func TestNoHealing(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	env := []string{staticCluster(3), "ETCD_HEAL=off", "ETCD_REMOVE_DELAY=1s", "ETCD_JOIN_TOKEN=secret"}
 	p := trio(l, env...)

@@ -182,6 +182,7 @@ func TestMemberEnds(t *testing.T) {
 		{"full disk", append(urls, "ETCD_DATA_DIR="+full), nil, 1, "is full, make room"},
 		{"damaged store", append(urls, "ETCD_DATA_DIR="+damaged), nil, 1, "is damaged: restore it from a snapshot"},
 		{"cluster without this member", append(urls, data, "ETCD_INITIAL_CLUSTER=a=http://127.0.0.1:9"), nil, 1, `couldn't find local name`},
+		{"two machines of one name", append(urls, data, "ETCD_NAME=a", "ETCD_INITIAL_CLUSTER=a=http://127.0.0.1:9"), nil, 1, `missing from`},
 		{"times that cannot work", append(urls, data, "ETCD_ELECTION_TIMEOUT=100"), nil, 1, "should be at least as 5 times"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -68,6 +68,8 @@ func (l *logBuffer) String() string {
 // labNumber keeps the namespaces of one test binary apart.
 var labNumber atomic.Int32
 
+// newLab makes an empty network. Labs do not see each other, so that their
+// tests run side by side: they mostly wait.
 func newLab(t *testing.T) *lab {
 	t.Helper()
 	l := &lab{t: t, prefix: fmt.Sprintf("kv%dx%d", os.Getpid(), labNumber.Add(1)), machines: map[int]*machineUnderTest{}}

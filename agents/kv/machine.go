@@ -103,18 +103,17 @@ func (m *machine) facts(ctx context.Context) (facts, error) {
 		forming: m.forming, state: state, hasMember: m.hasMember(), own: urlStrings(m.cfg.AdvertisePeerUrls),
 		existing: m.cfg.ClusterState == embed.ClusterStateFlagExisting, forceNew: m.cfg.ForceNewCluster,
 	}
-	if m.cfg.InitialCluster != "" {
-		urls, err := types.NewURLsMap(m.cfg.InitialCluster)
+	list := m.cfg.InitialCluster
+	if m.cfg.DNSCluster != "" && !f.hasMember {
+		list = m.resolve()
+	}
+	if list != "" {
+		urls, err := types.NewURLsMap(list)
 		if err != nil {
-			return f, fmt.Errorf("read --initial-cluster %q: %w", m.cfg.InitialCluster, err)
+			return f, fmt.Errorf("read the initial cluster %q: %w", list, err)
 		}
 		f.initial = urls.URLs()
-	}
-	if m.cfg.DNSCluster != "" && !f.hasMember {
-		names := m.resolve()
-		f.initial = names.urls
-		// The others know this machine by its name in the records.
-		f.own = append(f.own, names.own...)
+		f.own = append(f.own, urls[m.cfg.Name].StringSlice()...) // may have names in place of addresses
 	}
 	if decide(f).role == asMember && !f.hasMember && !f.existing && !f.forceNew {
 		ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
@@ -124,28 +123,14 @@ func (m *machine) facts(ctx context.Context) (facts, error) {
 	return f, nil
 }
 
-// records is what DNS SRV says: the members' peer URLs, and this one's of them.
-type records struct{ urls, own []string }
-
-// resolve reads the DNS SRV records; etcd reads them again by itself and tells
-// what is wrong with them.
-func (m *machine) resolve() records {
+// resolve gives the initial cluster of DNS SRV records; etcd reads them again
+// by itself and tells what is wrong with them.
+func (m *machine) resolve() string {
 	names, err := m.cfg.GetDNSClusterNames()
-	if err != nil {
+	if len(names) == 0 && err != nil {
 		m.log.Warn("forming: the DNS SRV records cannot be read", zap.String("domain", m.cfg.DNSCluster), zap.Error(err))
 	}
-	var r records
-	for _, n := range names {
-		name, u, ok := strings.Cut(n, "=")
-		if !ok {
-			continue
-		}
-		r.urls = append(r.urls, u)
-		if name == m.cfg.Name {
-			r.own = append(r.own, u)
-		}
-	}
-	return r
+	return strings.Join(names, ",")
 }
 
 // hasMember says whether etcd has written its log here.

@@ -13,6 +13,7 @@ import (
 	"github.com/coracle-os/coracle/agents/kv/admission"
 	"github.com/coracle-os/coracle/agents/kv/datadir"
 	"github.com/coracle-os/coracle/agents/kv/heal"
+	"github.com/coracle-os/coracle/agents/kv/keeper"
 	"github.com/coracle-os/coracle/agents/kv/peers"
 	"github.com/coracle-os/coracle/agents/kv/v2"
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -32,12 +33,15 @@ func (m *machine) member(ctx context.Context, cfg embed.Config) error {
 	if err != nil {
 		return err
 	}
-	k := newKeeper(m, heal.Settings{On: m.forming.Heal, Delay: m.forming.RemoveDelay, Size: m.size(cfg, state)})
+	k := keeper.New(keeper.Config{
+		Settings: heal.Settings{On: m.forming.Heal, Delay: m.forming.RemoveDelay, Size: m.size(cfg, state)},
+		Peers:    m.peers, Log: m.log, Remember: m.remember,
+	})
 	handlers := maps.Clone(cfg.UserHandlers)
 	if handlers == nil {
 		handlers = map[string]http.Handler{}
 	}
-	handlers[admission.Path] = admission.Handler(m.token(), k.answer)
+	handlers[admission.Path] = admission.Handler(m.token(), k.Answer)
 	api := v2.New()
 	maps.Copy(handlers, api.Paths())
 	cfg.UserHandlers = handlers
@@ -53,12 +57,12 @@ func (m *machine) member(ctx context.Context, cfg embed.Config) error {
 	if !gone {
 		return err
 	}
-	return m.setAside(e)
+	return m.setAside(e, k.Undisturbed(time.Now()))
 }
 
 // serve waits for the member's end and tells the service manager when it
 // answers.
-func (m *machine) serve(ctx context.Context, e *embed.Etcd, k *keeper) error {
+func (m *machine) serve(ctx context.Context, e *embed.Etcd, k *keeper.Keeper) error {
 	select {
 	case <-e.Server.ReadyNotify():
 	case <-e.Server.StopNotify():
@@ -72,7 +76,7 @@ func (m *machine) serve(ctx context.Context, e *embed.Etcd, k *keeper) error {
 	releaseMemory()
 	keeping, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
-	wg.Go(func() { k.run(keeping, e.Server) })
+	wg.Go(func() { k.Run(keeping, e.Server) })
 	wg.Go(func() { lookAfter(e, m.cfg, m.backup, m.log).Run(keeping) })
 	defer wg.Wait()
 	defer cancel()
@@ -96,10 +100,12 @@ func (m *machine) size(cfg embed.Config, state datadir.State) int {
 		return state.Cluster.Size
 	}
 	n := 1
-	if urls, err := types.NewURLsMap(cfg.InitialCluster); err == nil && cfg.InitialCluster != "" {
+	list := cfg.InitialCluster
+	if cfg.DNSCluster != "" {
+		list = m.resolve()
+	}
+	if urls, err := types.NewURLsMap(list); err == nil && list != "" {
 		n = len(urls)
-	} else if cfg.DNSCluster != "" {
-		n = len(m.resolve().urls)
 	}
 	if n <= 1 && m.token() != "" {
 		return standbySize
@@ -138,7 +144,7 @@ func (m *machine) removed(ctx context.Context, e *embed.Etcd, state datadir.Stat
 // setAside makes room for a new beginning: first it is noted that the member
 // was removed, then its data is moved, so that after a power cut in between
 // the same is found again.
-func (m *machine) setAside(e *embed.Etcd) error {
+func (m *machine) setAside(e *embed.Etcd, lived bool) error {
 	state, err := m.dir.Load()
 	if err != nil {
 		return err
@@ -149,7 +155,7 @@ func (m *machine) setAside(e *embed.Etcd) error {
 	}
 	self := e.Server.MemberID()
 	c.ID, c.Member, c.Removed = e.Server.Cluster().ID().String(), self.String(), true
-	c.Dismissed = e.Server.IsIDRemoved(uint64(self)) // it took part in its own removal
+	c.Dismissed = lived && e.Server.IsIDRemoved(uint64(self)) // it took part in its own removal
 	for _, one := range e.Server.Cluster().Members() {
 		if one.ID != self {
 			c.Peers = append(c.Peers, one.PeerURLs...)

@@ -24,7 +24,7 @@ type facts struct {
 	forming   Forming
 	state     datadir.State
 	hasMember bool     // etcd's own data is there
-	own       []string // advertised peer URLs
+	own       []string // this machine's peer URLs, as advertised and as the initial cluster has them
 	initial   []string // peer URLs of the initial cluster, this machine's with them
 	existing  bool     // the initial cluster's state
 	forceNew  bool     // the owner begins anew from this machine's data
@@ -84,11 +84,12 @@ func decideStatic(f facts) plan {
 		i := slices.IndexFunc(c.Members, func(m peers.Member) bool {
 			return slices.ContainsFunc(m.PeerURLs, func(u string) bool { return slices.Contains(f.own, u) })
 		})
+		runs := len(c.ClientURLs()) > 0
 		switch {
-		case i < 0:
+		case i < 0 && runs:
 			return plan{role: asCandidate, peers: c.PeerURLs(), clients: c.ClientURLs(),
 				reason: fmt.Sprintf("the cluster %x runs and has no member with this machine's address", c.ID)}
-		case len(c.Members[i].ClientURLs) > 0: // it has run
+		case i >= 0 && len(c.Members[i].ClientURLs) > 0: // it has run
 			return plan{role: asCandidate, peers: c.PeerURLs(), clients: c.ClientURLs(),
 				reason: fmt.Sprintf("the cluster %x runs with the member %q at this machine's address, whose data is not here: either it is lost, or two machines have one address", c.ID, c.Members[i].Name)}
 		}

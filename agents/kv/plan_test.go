@@ -24,6 +24,8 @@ func TestDecideRole(t *testing.T) {
 	}
 	forming := running(own)
 	forming[0].Members[1].ClientURLs = nil
+	unknown := running() // a cluster that is being formed, under names not known here
+	unknown[0].Members[0].ClientURLs = nil
 	static := []string{own, other}
 	for _, c := range []struct {
 		name   string
@@ -44,6 +46,7 @@ func TestDecideRole(t *testing.T) {
 		{"token", facts{forming: Forming{Discovery: "u"}}, asDiscovery, ""},
 		{"static, first of all", facts{initial: static, own: []string{own}}, asMember, ""},
 		{"static, the others were faster", facts{initial: static, own: []string{own}, answers: forming}, asMember, ""},
+		{"static, under other names", facts{initial: static, own: []string{own}, answers: unknown}, asMember, ""},
 		{"static, disk and note lost", facts{initial: static, own: []string{own}, answers: running(own)}, asCandidate, "either it is lost, or two machines have one address"},
 		{"static, replaced by now", facts{initial: static, own: []string{own}, answers: running()}, asCandidate, "has no member with this machine's address"},
 		{"existing", facts{initial: static, own: []string{own}, existing: true, answers: running()}, asMember, "the owner's settings"},

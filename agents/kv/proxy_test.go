@@ -17,6 +17,7 @@ import (
 )
 
 func TestProxyFollowsTheMembers(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	p := trio(l, staticCluster(3))
 	formed(t, l, 60*time.Second, []string{"n1", "n2", "n3"}, 1, 2, 3)
@@ -65,6 +66,7 @@ func TestProxyFollowsTheMembers(t *testing.T) {
 }
 
 func TestProxyReadonly(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	l.machine(1).etcd("ETCD_NAME=a")
 	formed(t, l, 30*time.Second, []string{"a"}, 1)
@@ -142,6 +144,7 @@ func second(_ any, err error) error { return err }
 // TestGarbage: a peer that speaks garbage is dead to the others, and garbage
 // sent to a member does it no harm.
 func TestGarbage(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	l.machine(3).start("garbage", nil)
 	l.machine(1).etcd(staticCluster(3), "ETCD_REMOVE_DELAY=2s")

@@ -110,6 +110,7 @@ func (a *authority) client(m *machineUnderTest) *http.Client {
 // TestTLS: forming, healing and forwarding when every connection needs a
 // certificate.
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	a := newAuthority(t)
 	env := func(n int, more ...string) []string {
@@ -176,6 +177,7 @@ func TestTLS(t *testing.T) {
 // TestJoinWithAuthentication: the members admit while the store's users need
 // passwords.
 func TestJoinWithAuthentication(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	first := l.machine(1).etcd(joinEnv(1)...)
 	formed(t, l, 30*time.Second, []string{"j1"}, 1)

@@ -84,6 +84,7 @@ func (m *machineUnderTest) resolver(ip string) {
 }
 
 func TestDNS(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	l.machine(8).start("dns", nil, "1", "2", "3")
 	for n := 1; n <= 4; n++ {
@@ -100,6 +101,7 @@ func TestDNS(t *testing.T) {
 }
 
 func TestDNSWithoutRecords(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	m := l.machine(1)
 	m.resolver("10.77.0.8")

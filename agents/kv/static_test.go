@@ -43,6 +43,7 @@ func formed(t *testing.T, l *lab, limit time.Duration, names []string, machines 
 }
 
 func TestStaticClusterSurvivesALoss(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	start := time.Now()
 	processes := trio(l, staticCluster(3), "ETCD_INITIAL_CLUSTER_TOKEN=one")
@@ -59,6 +60,7 @@ func TestStaticClusterSurvivesALoss(t *testing.T) {
 // TestStaticDiskLost: a member of a list comes back without its data; it is not
 // let in as who it was, and joins anew.
 func TestStaticDiskLost(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	env := []string{staticCluster(3), "ETCD_JOIN_TOKEN=secret"}
 	p := trio(l, env...)
@@ -81,6 +83,7 @@ func TestStaticDiskLost(t *testing.T) {
 // TestStaticDiskLostWithoutToken: nobody lets it in, and the machine says so and
 // is a proxy.
 func TestStaticDiskLostWithoutToken(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	p := trio(l, staticCluster(3))
 	formed(t, l, 60*time.Second, []string{"n1", "n2", "n3"}, 1, 2, 3)
@@ -93,6 +96,7 @@ func TestStaticDiskLostWithoutToken(t *testing.T) {
 
 // TestOldKeys: three machines with the words of etcd 0.4 and a token.
 func TestOldKeys(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	url := newToken(t, l, service(t, l), "")
 	for n := 1; n <= 3; n++ {
@@ -111,6 +115,7 @@ func TestOldKeys(t *testing.T) {
 
 // TestOnlyAToken: nothing but the token in the user-data.
 func TestOnlyAToken(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	url := newToken(t, l, service(t, l), "")
 	for n := 1; n <= 3; n++ {

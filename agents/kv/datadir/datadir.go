@@ -102,18 +102,26 @@ func (d Dir) Clean() {
 }
 
 // SetAside moves etcd's data, and its log when that has a directory of its
-// own, to names with the time in them, and returns the new names.
+// own, to names with the time in them, and returns the new names. What was set
+// aside before is deleted: a machine that is removed again and again must not
+// fill its disk.
 func (d Dir) SetAside(walDir string, now time.Time) ([]string, error) {
 	var moved []string
 	for _, from := range []string{filepath.Join(d.Path, "member"), walDir} {
 		if _, err := os.Stat(from); from == "" || err != nil {
 			continue
 		}
+		older, _ := filepath.Glob(from + ".removed-*")
 		to := from + ".removed-" + now.UTC().Format("20060102T150405Z")
 		if err := os.Rename(from, to); err != nil {
 			return moved, fmt.Errorf("move the data of the removed member aside: %w", err)
 		}
 		moved = append(moved, to)
+		for _, old := range older {
+			if err := os.RemoveAll(old); err != nil {
+				return moved, fmt.Errorf("delete what was moved aside before: %w", err)
+			}
+		}
 	}
 	return moved, syncDir(d.Path)
 }

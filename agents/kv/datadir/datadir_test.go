@@ -89,6 +89,16 @@ func TestSetAside(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	if err := os.Mkdir(filepath.Join(d.Path, "member"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.SetAside("", now.Add(time.Hour)); err != nil {
+		t.Error(err)
+	}
+	left, _ := filepath.Glob(filepath.Join(d.Path, "member*"))
+	if d := cmp.Diff([]string{filepath.Join(d.Path, "member.removed-20260102T040405Z")}, left); d != "" {
+		t.Errorf("only the last one stays:\n%s", d)
+	}
 	if moved, err := d.SetAside("", now); err != nil || len(moved) > 0 {
 		t.Errorf("again: %v, %v", moved, err)
 	}

@@ -186,6 +186,7 @@ func (p *proxy) forward(ctx context.Context, in net.Conn) {
 	defer in.Close()
 	out, _, err := p.dial(ctx)
 	if err != nil {
+		apologize(in)
 		return
 	}
 	defer out.Close()
@@ -202,6 +203,20 @@ func (p *proxy) forward(ctx context.Context, in net.Conn) {
 		halfClose(c.Conn)
 	}
 	<-done
+}
+
+// apologize answers a request of HTTP 1 as etcd 2's proxy did. Others see the
+// connection end, after which their clients try again.
+func apologize(in net.Conn) {
+	in.SetDeadline(time.Now().Add(time.Second))
+	b := make([]byte, 4)
+	if _, err := io.ReadFull(in, b); err != nil || !slices.Contains([]string{"GET ", "HEAD", "PUT ", "POST", "DELE"}, string(b)) {
+		return
+	}
+	text := `{"message":"proxy: zero endpoints currently available"}` + "\n"
+	fmt.Fprintf(in, "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", len(text), text)
+	halfClose(in)
+	io.Copy(io.Discard, in) // a reset must not overtake the answer
 }
 
 func halfClose(c net.Conn) {

@@ -1,15 +1,19 @@
-package kv
+// Package keeper is the part of an etcd member that keeps its cluster at its
+// size while the member leads, that answers machines which ask to join, and
+// that remembers the cluster for a restart. It carries out, one task a turn,
+// what agents/kv/heal decides; packages admission and datadir say what it
+// answers and writes. Nothing in it depends on the clock's time of day.
+package keeper
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
-	"github.com/coracle-os/coracle/agents/kv/admission"
 	"github.com/coracle-os/coracle/agents/kv/datadir"
 	"github.com/coracle-os/coracle/agents/kv/heal"
 	"github.com/coracle-os/coracle/agents/kv/peers"
@@ -21,17 +25,24 @@ import (
 )
 
 const (
-	// keepEvery is how often the leader looks after its members.
-	keepEvery = time.Second
+	// every is how often the leader looks after its members.
+	every = time.Second
 	// forgetAfter is how long a machine that asked to join counts as there.
 	forgetAfter = 10 * time.Second
 )
 
-// keeper is the part of a member that keeps the cluster at its size while the
-// member leads, and that answers machines that ask to join.
-type keeper struct {
-	machine  *machine
-	settings heal.Settings
+// Config is what a keeper needs.
+type Config struct {
+	Settings heal.Settings
+	Peers    *http.Client // for the members' peer ports
+	Log      *zap.Logger
+	// Remember is given the cluster each time that it has changed.
+	Remember func(datadir.Cluster)
+}
+
+// Keeper is one member's.
+type Keeper struct {
+	Config
 
 	mu         sync.Mutex
 	server     *etcdserver.EtcdServer // nil until it is ready
@@ -40,23 +51,35 @@ type keeper struct {
 	deadSince  map[types.ID]time.Time
 	said       string
 	remembered datadir.Cluster
+	looked     time.Time // last turn
+	disturbed  time.Time // last time that a turn came late or found no leader
 }
+
+const (
+	// late is the time between two turns after which this machine was paused.
+	late = 5 * time.Second
+	// calm is how long a member must have run undisturbed for its removal to be
+	// the owner's wish.
+	calm = 10 * time.Second
+)
 
 type candidate struct {
 	heal.Candidate
 	seen time.Time
 }
 
-func newKeeper(m *machine, s heal.Settings) *keeper {
-	return &keeper{machine: m, settings: s, candidates: map[string]candidate{}, deadSince: map[types.ID]time.Time{}}
+// New makes a keeper that refuses to answer until Run is called.
+func New(c Config) *Keeper {
+	return &Keeper{Config: c, candidates: map[string]candidate{}, deadSince: map[types.ID]time.Time{}}
 }
 
-// run looks after the cluster until ctx ends.
-func (k *keeper) run(ctx context.Context, s *etcdserver.EtcdServer) {
+// Run looks after the cluster of a member that is ready until ctx ends.
+func (k *Keeper) Run(ctx context.Context, s *etcdserver.EtcdServer) {
 	k.mu.Lock()
 	k.server = s
 	k.mu.Unlock()
 	for {
+		k.look(time.Now(), s.Leader() != 0)
 		k.rememberCluster(s)
 		if s.Leader() == s.MemberID() {
 			k.lead(ctx, s)
@@ -66,13 +89,31 @@ func (k *keeper) run(ctx context.Context, s *etcdserver.EtcdServer) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(keepEvery):
+		case <-time.After(every):
 		}
 	}
 }
 
+// look notes a turn.
+func (k *Keeper) look(now time.Time, leader bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !leader || now.Sub(k.looked) > late {
+		k.disturbed = now
+	}
+	k.looked = now
+}
+
+// Undisturbed says whether this member ran and had a leader all the time: then
+// nobody can have taken it for dead.
+func (k *Keeper) Undisturbed(now time.Time) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return now.Sub(k.looked) <= late && now.Sub(k.disturbed) > calm
+}
+
 // follow forgets what only a leader knows: a later term begins anew.
-func (k *keeper) follow() {
+func (k *Keeper) follow() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	clear(k.deadSince)
@@ -81,7 +122,7 @@ func (k *keeper) follow() {
 }
 
 // lead does one task, if there is one.
-func (k *keeper) lead(ctx context.Context, s *etcdserver.EtcdServer) {
+func (k *Keeper) lead(ctx context.Context, s *etcdserver.EtcdServer) {
 	members := k.observe(ctx, s)
 	k.mu.Lock()
 	k.members = members
@@ -97,22 +138,19 @@ func (k *keeper) lead(ctx context.Context, s *etcdserver.EtcdServer) {
 	if ctx.Err() != nil {
 		return
 	}
-	task := heal.Decide(members, asking, k.settings)
+	task := heal.Decide(members, asking, k.Settings)
 	if task.Do == heal.Nothing {
 		k.say(task.Reason, "healing: "+task.Reason)
 		return
 	}
 	text := fmt.Sprintf("healing: %s %s: %s", task.Do, subject(task), task.Reason)
-	if task.Do != heal.Promote {
-		k.say(text, text)
-	}
 	err := k.carryOut(ctx, s, task)
 	switch {
 	case errors.Is(err, etcderrors.ErrLearnerNotReady):
 		k.say("behind", "healing: the learner is not promoted yet: it still catches up")
 	case err != nil && ctx.Err() == nil:
 		k.say(err.Error(), fmt.Sprintf("%s; not done: %v; it is tried again", text, err))
-	case task.Do == heal.Promote:
+	case err == nil:
 		k.say(text, text)
 	}
 }
@@ -125,7 +163,7 @@ func subject(t heal.Task) string {
 }
 
 // say logs a line when it is another one than before.
-func (k *keeper) say(key, text string) {
+func (k *Keeper) say(key, text string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if key == k.said {
@@ -133,14 +171,14 @@ func (k *keeper) say(key, text string) {
 	}
 	k.said = key
 	if key != "" {
-		k.machine.log.Info(text)
+		k.Log.Info(text)
 	}
 }
 
 // carryOut changes the membership. The calls are the server's own, so that the
 // leader may do this while authentication is on; etcd checks once more that
 // the quorum is safe.
-func (k *keeper) carryOut(ctx context.Context, s *etcdserver.EtcdServer, t heal.Task) error {
+func (k *Keeper) carryOut(ctx context.Context, s *etcdserver.EtcdServer, t heal.Task) error {
 	ctx, cancel := context.WithTimeout(s.AuthStore().WithRoot(ctx), 7*time.Second)
 	defer cancel()
 	var err error
@@ -161,7 +199,7 @@ func (k *keeper) carryOut(ctx context.Context, s *etcdserver.EtcdServer, t heal.
 }
 
 // observe asks each member for a sign of life.
-func (k *keeper) observe(ctx context.Context, s *etcdserver.EtcdServer) []heal.Member {
+func (k *Keeper) observe(ctx context.Context, s *etcdserver.EtcdServer) []heal.Member {
 	list := s.Cluster().Members()
 	alive := make([]bool, len(list))
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
@@ -173,7 +211,7 @@ func (k *keeper) observe(ctx context.Context, s *etcdserver.EtcdServer) []heal.M
 				alive[i] = true
 				return
 			}
-			c, err := peers.AskAny(ctx, k.machine.peers, m.PeerURLs)
+			c, err := peers.AskAny(ctx, k.Peers, m.PeerURLs)
 			alive[i] = err == nil && c.ID == uint64(s.Cluster().ID())
 		})
 	}
@@ -197,83 +235,9 @@ func (k *keeper) observe(ctx context.Context, s *etcdserver.EtcdServer) []heal.M
 	return out
 }
 
-// answer answers a machine that asks to join.
-func (k *keeper) answer(_ context.Context, r admission.Request) admission.Answer {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	s := k.server
-	if s == nil || s.Leader() == 0 {
-		return admission.Answer{State: admission.Ask, Reason: "the member has no leader"}
-	}
-	list := s.Cluster().Members()
-	a := admission.Answer{Size: k.settings.Size}
-	for _, m := range list {
-		a.Peers = append(a.Peers, m.PeerURLs...)
-		if m.ID == s.Leader() && s.Leader() != s.MemberID() {
-			a.State, a.Reason, a.Clients = admission.Ask, "the leader is "+m.Name, m.ClientURLs
-		}
-	}
-	if s.Leader() != s.MemberID() {
-		a.State = admission.Ask
-		return a
-	}
-	key := r.Name + " " + strings.Join(r.PeerURLs, " ")
-	for _, m := range list {
-		if m.Name == "" && sameURLs(m.PeerURLs, r.PeerURLs) { // added and never started
-			delete(k.candidates, key)
-			a.State, a.InitialCluster = admission.Admitted, initialCluster(list, m.ID, r.Name)
-			return a
-		}
-	}
-	if len(k.candidates) < 100 {
-		k.candidates[key] = candidate{heal.Candidate{Name: r.Name, PeerURLs: r.PeerURLs}, time.Now()}
-	}
-	a.State, a.Reason = k.waiting(heal.Candidate{Name: r.Name, PeerURLs: r.PeerURLs})
-	return a
-}
-
-// waiting says why a candidate is not admitted yet.
-func (k *keeper) waiting(c heal.Candidate) (admission.State, string) {
-	if ok, reason := heal.Acceptable(k.members, c); !ok {
-		return admission.Refused, reason
-	}
-	voters := 0
-	for _, m := range k.members {
-		if !m.Learner {
-			voters++
-		}
-	}
-	if voters >= k.settings.Size {
-		return admission.Waiting, fmt.Sprintf("the cluster has %d of %d members: this machine stands by", voters, k.settings.Size)
-	}
-	return admission.Waiting, fmt.Sprintf("the cluster has %d of %d members: the leader looks into it", voters, k.settings.Size)
-}
-
-func sameURLs(a, b []string) bool {
-	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
-}
-
-// initialCluster names all members; the one that is new has no name yet.
-func initialCluster(list []*membership.Member, id types.ID, name string) string {
-	var out []string
-	for _, m := range list {
-		n := m.Name
-		switch {
-		case m.ID == id:
-			n = name
-		case n == "":
-			n = m.ID.String()
-		}
-		for _, u := range m.PeerURLs {
-			out = append(out, n+"="+u)
-		}
-	}
-	return strings.Join(out, ",")
-}
-
 // rememberCluster writes what has changed since it was last written.
-func (k *keeper) rememberCluster(s *etcdserver.EtcdServer) {
-	c := datadir.Cluster{ID: s.Cluster().ID().String(), Member: s.MemberID().String(), Size: k.settings.Size}
+func (k *Keeper) rememberCluster(s *etcdserver.EtcdServer) {
+	c := datadir.Cluster{ID: s.Cluster().ID().String(), Member: s.MemberID().String(), Size: k.Settings.Size}
 	for _, m := range s.Cluster().Members() {
 		c.Clients = append(c.Clients, m.ClientURLs...)
 		if m.ID != s.MemberID() {
@@ -284,6 +248,6 @@ func (k *keeper) rememberCluster(s *etcdserver.EtcdServer) {
 		return
 	}
 	k.remembered = c
-	k.machine.remember(c)
-	k.machine.log.Info("the members of the cluster", zap.Strings("peers", c.Peers))
+	k.Remember(c)
+	k.Log.Info("the members of the cluster", zap.Strings("peers", c.Peers))
 }
