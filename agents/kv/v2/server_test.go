@@ -68,7 +68,7 @@ func theirs(t *testing.T) *server {
 	t.Helper()
 	exe, err := exec.LookPath("etcd")
 	if err != nil {
-		t.Skip("needs the package etcd-server")
+		t.Fatal("needs the package etcd-server: make setup installs it")
 	}
 	client, peer, dir := freeURL(t), freeURL(t), filepath.Join(t.TempDir(), "data")
 	return start(t, client, func() *exec.Cmd {
