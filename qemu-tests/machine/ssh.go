@@ -95,6 +95,9 @@ func (m *Machine) try(user, command string, within time.Duration) (Result, error
 	session.Stdout, session.Stderr = &out, &stderr
 	timer := time.AfterFunc(5*time.Minute, func() { client.Close() })
 	defer timer.Stop()
+	over := make(chan struct{})
+	defer close(over)
+	go watchConnection(client, over)
 	err = session.Run(command)
 	r := Result{Out: out.String(), Err: stderr.String()}
 	var exit *ssh.ExitError
@@ -105,6 +108,35 @@ func (m *Machine) try(user, command string, within time.Duration) (Result, error
 		r.Code, r.Err = -1, r.Err+err.Error()
 	}
 	return r, nil
+}
+
+// silence is how long a machine may leave a connection without an answer.
+const silence = 30 * time.Second
+
+// watchConnection closes a connection whose machine has gone without a word, as
+// one does that loses power, until over is closed.
+func watchConnection(client *ssh.Client, over <-chan struct{}) {
+	for {
+		answered := make(chan struct{})
+		go func() {
+			// Any answer will do, also that the request is not known.
+			_, _, _ = client.SendRequest("keepalive@openssh.com", true, nil)
+			close(answered)
+		}()
+		select {
+		case <-over:
+			return
+		case <-time.After(silence):
+			client.Close()
+			return
+		case <-answered:
+		}
+		select {
+		case <-over:
+			return
+		case <-time.After(silence / 10):
+		}
+	}
 }
 
 // Run runs a command as core; it must succeed. It returns trimmed output.
