@@ -34,7 +34,7 @@ check:
 	$(GO) vet ./...
 
 unit: setup check
-	$(GO) test $(AS_ROOT) $(UNIT)
+	@$(GO) test $(AS_ROOT) $(UNIT)
 
 test: unit image
 	$(GO) test -timeout 60m -v ./qemu-tests/...
