@@ -88,10 +88,7 @@ func create(t *tree.Tree, r *request.Request, key string, newest bool) (*Txn, *w
 	if p.Exists {
 		return nil, wire.NewError(wire.NodeExist, key, t.Index())
 	}
-	b := begin(t, p)
-	b.ancestors()
-	b.noDir()
-	b.unchanged()
+	b := beginFile(t, p)
 	if newest {
 		b.newest(key)
 	}
@@ -132,10 +129,7 @@ func swap(t *tree.Tree, r *request.Request) (*Txn, *wire.Error) {
 	if err != nil {
 		return nil, err
 	}
-	b := begin(t, p)
-	b.ancestors()
-	b.noDir()
-	b.unchanged()
+	b := beginFile(t, p)
 	b.put(kept(r, p), expiry(r.Expire), p.Created)
 	b.op(wire.CompareAndSwap, r.Refresh)
 	return b.txn(), nil
@@ -146,13 +140,19 @@ func compareAndDelete(t *tree.Tree, r *request.Request) (*Txn, *wire.Error) {
 	if err != nil {
 		return nil, err
 	}
+	b := beginFile(t, p)
+	b.deleteFile()
+	b.op(wire.CompareAndDelete, false)
+	return b.txn(), nil
+}
+
+// beginFile begins a change of the file at p, as it was seen.
+func beginFile(t *tree.Tree, p tree.Place) *builder {
 	b := begin(t, p)
 	b.ancestors()
 	b.noDir()
 	b.unchanged()
-	b.deleteFile()
-	b.op(wire.CompareAndDelete, false)
-	return b.txn(), nil
+	return b
 }
 
 // compare returns the file of a request if it is as the request wants it.
