@@ -222,4 +222,3 @@ func (r *Registry) Resign(ctx context.Context, lease clientv3.LeaseID) error {
 	}
 	return err
 }
-
