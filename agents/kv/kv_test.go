@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -195,10 +194,4 @@ func TestMemberEnds(t *testing.T) {
 			}
 		})
 	}
-}
-
-func ExampleFromEnvironment() {
-	s, _ := FromEnvironment([]string{"ETCD_ADDR=10.0.0.1:4001"}, Machine{ID: "m"}, func(string) bool { return false })
-	fmt.Println(s.Flags["advertise-client-urls"])
-	// Output: http://10.0.0.1:4001
 }

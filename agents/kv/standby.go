@@ -15,6 +15,7 @@ import (
 	"github.com/coracle-os/coracle/agents/kv/datadir"
 	"github.com/coracle-os/coracle/agents/kv/peers"
 	"github.com/coracle-os/coracle/agents/kv/proxy"
+	"github.com/coracle-os/coracle/agents/kv/role"
 	"github.com/coreos/go-systemd/v22/daemon"
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/server/v3/embed"
@@ -26,10 +27,10 @@ const askEvery = 2 * time.Second
 // stand is a machine without a member: its client ports lead to the members,
 // and a candidate asks to become one. It returns when it was one and is not
 // any more, or when ctx ends.
-func (m *machine) stand(ctx context.Context, p plan) error {
-	s := &standby{machine: m, peers: p.peers, clients: p.clients}
-	if p.role == asProxy {
-		if len(p.peers) == 0 {
+func (m *machine) stand(ctx context.Context, p role.Plan) error {
+	s := &standby{machine: m, peers: p.Peers, clients: p.Clients}
+	if p.Role == role.Proxy {
+		if len(p.Peers) == 0 {
 			return errors.New("be a proxy: no member is known; set ETCD_INITIAL_CLUSTER, ETCD_DISCOVERY or ETCD_DISCOVERY_SRV")
 		}
 		return s.forward(ctx)

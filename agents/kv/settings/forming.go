@@ -1,4 +1,4 @@
-package kv
+package settings
 
 import (
 	"flag"
@@ -51,7 +51,9 @@ func formingFlags() map[string]string {
 	}
 }
 
-func addFormingFlags(fs *flag.FlagSet) {
+// AddFlags declares the flags that etcd 3.7 does not have, so that the command
+// line takes them too.
+func AddFlags(fs *flag.FlagSet) {
 	for name, usage := range formingFlags() {
 		fs.String(name, "", usage)
 	}

@@ -1,4 +1,4 @@
-package kv
+package settings
 
 import (
 	"crypto/rand"
@@ -53,9 +53,9 @@ func (s *Settings) secureURLs() {
 	}
 }
 
-// issue gets the machine's certificate from the authority, for the hosts that
+// Issue gets the machine's certificate from the authority, for the hosts that
 // others reach it by.
-func (s *Settings) issue(m Machine, now time.Time) error {
+func (s *Settings) Issue(m Machine, now time.Time) error {
 	if s.Authority == "" {
 		return nil
 	}
