@@ -33,9 +33,11 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
+	"github.com/coracle-os/coracle/agents/kv/authority"
 	"github.com/coracle-os/coracle/agents/kv/logger"
 	"github.com/coracle-os/coracle/agents/kv/options"
 	"github.com/coracle-os/coracle/agents/kv/settings"
@@ -105,9 +107,6 @@ func run(ctx context.Context, args, environ []string, m settings.Machine, stdio 
 	for _, w := range s.Warnings {
 		log.Warn(w)
 	}
-	if err := s.Issue(m, time.Now()); err != nil {
-		return err
-	}
 	o.Embed.ZapLoggerBuilder = embed.NewZapLoggerBuilder(log)
 	cfg, err := o.Config()
 	if err != nil {
@@ -119,6 +118,20 @@ func run(ctx context.Context, args, environ []string, m settings.Machine, stdio 
 	}
 	grpc.EnableTracing = false
 	cfg.SetupGlobalLoggers()
+	trust, err := secure(ctx, s, m, log)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return explain(cfg.Dir, err)
+	}
+	var handing sync.WaitGroup
+	defer handing.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if s.Forming.TLSAuto && trust.Token != "" {
+		handing.Go(func() { authority.Serve(ctx, trust) })
+	}
 	this, err := newMachine(cfg, s.Forming, backup, log)
 	if err != nil {
 		return err

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -102,7 +101,7 @@ func (m *machine) facts(ctx context.Context) (role.Facts, error) {
 		return role.Facts{}, err
 	}
 	f := role.Facts{
-		Forming: m.forming, State: state, HasMember: m.hasMember(), Own: urlStrings(m.cfg.AdvertisePeerUrls),
+		Forming: m.forming, State: state, HasMember: hasMember(m.cfg.Dir, m.cfg.WalDir), Own: urlStrings(m.cfg.AdvertisePeerUrls),
 		Existing: m.cfg.ClusterState == embed.ClusterStateFlagExisting, ForceNew: m.cfg.ForceNewCluster,
 	}
 	list := m.cfg.InitialCluster
@@ -133,16 +132,6 @@ func (m *machine) resolve() string {
 		m.log.Warn("forming: the DNS SRV records cannot be read", zap.String("domain", m.cfg.DNSCluster), zap.Error(err))
 	}
 	return strings.Join(names, ",")
-}
-
-// hasMember says whether etcd has written its log here.
-func (m *machine) hasMember() bool {
-	dir := m.cfg.WalDir
-	if dir == "" {
-		dir = filepath.Join(m.cfg.Dir, "member", "wal")
-	}
-	logs, _ := filepath.Glob(filepath.Join(dir, "*.wal"))
-	return len(logs) > 0
 }
 
 // discover forms the cluster of the token and runs this machine's member, or
@@ -211,14 +200,7 @@ func (m *machine) note(id string, registered bool) error {
 }
 
 // tell logs a step, and shows it in the unit's status.
-func (m *machine) tell(text string, failure bool) {
-	notify(m.log, "STATUS="+text)
-	if failure {
-		m.log.Warn(text)
-		return
-	}
-	m.log.Info(text)
-}
+func (m *machine) tell(text string, failure bool) { teller(m.log)(text, failure) }
 
 // token is what machines that ask to join must know: the owner's word for it,
 // or the discovery token that all of them have in common.

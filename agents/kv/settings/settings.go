@@ -29,7 +29,10 @@ type Settings struct {
 	Warnings []string
 	// Authority is the file with the cluster's own authority; "" for none.
 	Authority string
-	Forming   Forming
+	// Obtain says that nobody gives the authority's file: it is made here or
+	// comes from another machine.
+	Obtain  bool
+	Forming Forming
 	// stand-in for a host of an advertised URL that was not known
 	unknown string
 }
