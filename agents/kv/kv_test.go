@@ -83,6 +83,9 @@ func member(t *testing.T, dir string, env ...string) (cmd *exec.Cmd, log *bytes.
 	l.SetReadDeadline(time.Now().Add(30 * time.Second))
 	buf := make([]byte, 100)
 	n, err := l.Read(buf)
+	for err == nil && strings.HasPrefix(string(buf[:n]), "STATUS=") {
+		n, err = l.Read(buf)
+	}
 	if err != nil || string(buf[:n]) != "READY=1" {
 		cmd.Process.Kill()
 		cmd.Wait()
