@@ -13,9 +13,12 @@
 // Machines with the same user-data become one cluster through a list of
 // members, a discovery token, DNS SRV records or one member's address and a
 // token; those beyond its size forward their client ports to the members and
-// stand by; a member that is dead for long is replaced by one of them. See
-// packages discovery, proxy, admission and heal, and package role for what a
-// machine is when.
+// stand by; a member that is dead for long is replaced by one of them. A member
+// that the owner removes (`etcdctl member remove`) forwards too, over restarts,
+// and is a member again when the owner adds one at its address (`etcdctl member
+// add`). See packages discovery, proxy, admission and heal, and package role for
+// what a machine is when. With ETCD_TLS_CA_FILE or ETCD_TLS=auto, clients and
+// peers must show certificates, see packages pki and authority.
 //
 // Compared with upstream's own main: readiness is told to the service manager
 // in the same way, the log is plain lines with priorities for the journal, an

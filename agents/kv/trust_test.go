@@ -71,7 +71,7 @@ func TestAutoTLS(t *testing.T) {
 	join := "ETCD_JOIN=10.77.0.1"
 	early := l.machine(2).etcd(autoEnv(2, join)...) // before there is anybody
 	early.says(t, 20*time.Second, "tls: waiting for the authority")
-	first := l.machine(1).etcd(autoEnv(1)...)
+	first := l.machine(1).etcd(autoEnv(1, join)...) // the same settings: it is the machine that they name
 	first.says(t, 20*time.Second, "begins the cluster and makes its authority")
 	stranger := l.machine(4).etcd(append(autoEnv(4, join), "ETCD_JOIN_TOKEN=another-token-of-some-length")...)
 	stranger.says(t, 20*time.Second, "ETCD_JOIN_TOKEN of the machine that asks is not this cluster's")
@@ -120,7 +120,7 @@ func TestAutoTLS(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	again := l.machine(1).etcd(autoEnv(1)...)
+	again := l.machine(1).etcd(autoEnv(1, join)...)
 	again.says(t, 20*time.Second, "is damaged and comes from another machine")
 	startedMembers(t, l.machine(1), 3)
 	if got, err := os.ReadFile(file(1)); err != nil || !bytes.Equal(got, authority) {
@@ -151,7 +151,9 @@ func TestAutoTLSAlone(t *testing.T) {
 	if err := os.Truncate(file, 100); err != nil {
 		t.Fatal(err)
 	}
-	with := func(more ...string) []string { return append(append([]string{"ETCD_DATA_DIR=" + dir}, env...), more...) }
+	with := func(more ...string) []string {
+		return append(append([]string{"ETCD_DATA_DIR=" + dir}, env...), more...)
+	}
 	for _, c := range []struct {
 		name, want string
 		env        []string

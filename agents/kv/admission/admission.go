@@ -46,6 +46,9 @@ type Request struct {
 	Name     string   `json:"name"`
 	PeerURLs []string `json:"peerURLs"`
 	Nonce    string   `json:"nonce"` // hexadecimal, new for each request
+	// OnlyAdded asks not to become a candidate, and to be admitted only when the
+	// owner has added a member at the peer URLs.
+	OnlyAdded bool `json:"onlyAdded,omitempty"`
 }
 
 // State is a member's answer in a word.

@@ -37,6 +37,29 @@ func (s *Settings) ownAddress(env map[string]string, m Machine) error {
 	return nil
 }
 
+// begins takes this machine's own addresses out of those to join: so the same
+// user-data serves all machines, and the one that it names begins the cluster.
+func (s *Settings) begins(m Machine) {
+	hosts, ports := []string{m.Address, m.Hostname}, []string{}
+	for text := range strings.SplitSeq(s.Flags["advertise-client-urls"], ",") {
+		if u, err := url.Parse(text); err == nil {
+			hosts = append(hosts, u.Hostname())
+		}
+	}
+	for text := range strings.SplitSeq(s.Flags["listen-client-urls"], ",") {
+		if u, err := url.Parse(text); err == nil {
+			ports = append(ports, u.Port())
+		}
+	}
+	s.Forming.Join = slices.DeleteFunc(s.Forming.Join, func(text string) bool {
+		u, err := url.Parse(text)
+		return err == nil && slices.Contains(hosts, u.Hostname()) && slices.Contains(ports, u.Port())
+	})
+	if len(s.Forming.Join) == 0 {
+		s.Forming.Join = nil
+	}
+}
+
 // clientURLs completes the client side's URLs: on 2379 and 4001, only for this
 // machine unless an address to advertise or to bind to was given.
 func (s *Settings) clientURLs(env map[string]string) error {

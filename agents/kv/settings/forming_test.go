@@ -141,3 +141,28 @@ func TestOwnAddress(t *testing.T) {
 		})
 	}
 }
+
+// TestBegins: of machines with the same user-data, the one that ETCD_JOIN names
+// begins the cluster.
+func TestBegins(t *testing.T) {
+	for _, c := range []struct {
+		join string
+		want []string
+	}{
+		{"10.0.0.7", nil},
+		{"10.0.0.7:4001", nil},
+		{"http://box:2379", nil},
+		{"10.0.0.7:5001", []string{"http://10.0.0.7:5001"}}, // another member on this machine
+		{"10.0.0.8,10.0.0.7", []string{"http://10.0.0.8:2379"}},
+		{"10.0.0.8", []string{"http://10.0.0.8:2379"}},
+	} {
+		s, err := settings.FromEnvironment([]string{"ETCD_JOIN=" + c.join, "ETCD_JOIN_TOKEN=t"},
+			settings.Machine{ID: "id", Hostname: "box", Address: "10.0.0.7"}, options.New(io.Discard).Known)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(c.want, s.Forming.Join); d != "" || s.Forming.JoinToken != "t" {
+			t.Errorf("%s (-want +got):\n%s", c.join, d)
+		}
+	}
+}

@@ -93,6 +93,7 @@ func FromEnvironment(environ []string, m Machine, known func(flag string) bool) 
 		return s, err
 	}
 	s.secureURLs()
+	s.begins(m)
 	s.nameFromCluster(m)
 	sort.Strings(s.Warnings)
 	return s, nil
