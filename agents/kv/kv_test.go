@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/coracle-os/coracle/agents/etcdctl"
+	"github.com/coracle-os/coracle/agents/kv/kvtest"
 	"github.com/coracle-os/coracle/agents/kv/registry"
 	"github.com/coracle-os/coracle/rootfs/program"
 	"golang.org/x/sys/unix"
@@ -56,12 +57,8 @@ func self(t *testing.T, name string, env []string, args ...string) *exec.Cmd {
 
 func freeURL(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return "http://" + l.Addr().String()
+	u := kvtest.FreeURL(t)
+	return u.String()
 }
 
 // member starts etcd and returns when it has said that it is ready.
