@@ -1,6 +1,7 @@
 // Package pki gives the members of a store and their clients certificates of one
 // authority of the cluster's own, from one file: the authority's certificate and
-// private key, which every machine gets in its user-data. Each machine issues its
+// private key, which every machine has from its user-data or through package
+// authority. Each machine issues its
 // own certificates from it, so that nothing has to be carried around when a
 // machine comes or its address changes.
 //

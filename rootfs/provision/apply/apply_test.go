@@ -122,9 +122,13 @@ func TestJoinTokenIsSecret(t *testing.T) {
 	e, _ := newExecutor(t)
 	const path = "/run/systemd/system/etcd2.service.d/20-cloudinit.conf"
 	put(t, e.Root, path, "[Service]\nEnvironment=\"ETCD_JOIN_TOKEN=s\"\n")
-	changed, failed := applied(e, planOf("#cloud-config\ncoreos:\n  etcd2: {join-token: s}\n  fleet: {metadata: a=b}\n"))
+	changed, failed := applied(e, planOf("#cloud-config\ncoreos:\n  etcd2: {join-token: s, tls: auto}\n  fleet: {metadata: a=b}\n"))
 	if len(failed) > 0 || !slices.Contains(changed, "dropin "+path) {
 		t.Errorf("changed %q, failed %q", changed, failed)
+	}
+	text, err := os.ReadFile(filepath.Join(e.Root, path))
+	if err != nil || !strings.Contains(string(text), `"ETCD_JOIN_TOKEN=s"`) || !strings.Contains(string(text), `"ETCD_TLS=auto"`) {
+		t.Errorf("%q, %v", text, err)
 	}
 	for path, want := range map[string]os.FileMode{path: 0o600, "/run/systemd/system/fleet.service.d/20-cloudinit.conf": 0o644} {
 		info, err := os.Stat(filepath.Join(e.Root, path))
