@@ -217,7 +217,7 @@ func FromV3(list []*authpb.Permission) (out Permissions) {
 			out.KV.Write = append(out.KV.Write, text)
 		}
 	}
-	return Permissions{KV: Patterns{Read: sorted(out.KV.Read), Write: sorted(out.KV.Write)}}
+	return Permissions{KV: Patterns{Read: slices.Compact(sorted(out.KV.Read)), Write: slices.Compact(sorted(out.KV.Write))}}
 }
 
 // ToV3 are the permissions that make patterns hold, by key.
@@ -234,6 +234,36 @@ func ToV3(p Patterns) (out []*authpb.Permission) {
 		out = append(out, &authpb.Permission{Key: key, RangeEnd: end, PermType: kind})
 	}
 	return out
+}
+
+// SameRange is true when two permissions are about the same keys.
+func SameRange(p, q *authpb.Permission) bool {
+	return bytes.Equal(p.Key, q.Key) && bytes.Equal(p.RangeEnd, q.RangeEnd)
+}
+
+// Changes are the ranges to take from a role and the permissions to give it
+// then. Version 3 replaces a range's permission only sometimes, when several
+// ranges begin with the same key; else it keeps both. So what gets less is
+// taken first, and what gets more is given in addition.
+func Changes(from, to Patterns) (less, more []*authpb.Permission) {
+	before, after := ToV3(from), ToV3(to)
+	find := func(list []*authpb.Permission, p *authpb.Permission) *authpb.Permission {
+		if i := slices.IndexFunc(list, func(q *authpb.Permission) bool { return SameRange(p, q) }); i >= 0 {
+			return list[i]
+		}
+		return nil
+	}
+	for _, p := range before {
+		if q := find(after, p); q == nil || q.PermType != p.PermType && q.PermType != authpb.Permission_READWRITE {
+			less = append(less, p)
+		}
+	}
+	for _, q := range after {
+		if p := find(before, q); p == nil || p.PermType != q.PermType {
+			more = append(more, q)
+		}
+	}
+	return less, more
 }
 
 // Allow says whether one of the permissions lets the keys from key to before

@@ -1,7 +1,6 @@
 package users
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"net/http"
@@ -10,6 +9,7 @@ import (
 	"github.com/coracle-os/coracle/agents/kv/v2/roles"
 	"go.etcd.io/etcd/api/v3/authpb"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/server/v3/auth"
 )
 
 // raw are a role's permissions in version 3, the mark among them.
@@ -125,22 +125,13 @@ func (d *Directory) UpdateRole(ctx context.Context, request roles.Role) (roles.R
 	if err != nil {
 		return old, err
 	}
-	before, after := roles.ToV3(old.Permissions.KV), roles.ToV3(merged.Permissions.KV)
-	for _, p := range before {
-		if !slices.ContainsFunc(after, func(q *authpb.Permission) bool { return sameRange(p, q) }) {
-			if err := d.forbid(ctx, request.Role, p); err != nil {
-				return old, err
-			}
+	less, more := roles.Changes(old.Permissions.KV, merged.Permissions.KV)
+	for _, p := range less {
+		if err := d.forbid(ctx, request.Role, p); err != nil {
+			return old, err
 		}
 	}
-	more := slices.DeleteFunc(after, func(q *authpb.Permission) bool {
-		return slices.ContainsFunc(before, func(p *authpb.Permission) bool { return sameRange(p, q) && p.PermType == q.PermType })
-	})
 	return merged, d.allow(ctx, request.Role, more)
-}
-
-func sameRange(p, q *authpb.Permission) bool {
-	return bytes.Equal(p.Key, q.Key) && bytes.Equal(p.RangeEnd, q.RangeEnd)
 }
 
 // DeleteRole removes a role. For users who have it, as with version 2, it is as
@@ -169,7 +160,7 @@ func (d *Directory) DeleteRole(ctx context.Context, name string) error {
 		return err
 	}
 	for _, p := range list {
-		if sameRange(p, roles.Absent()) {
+		if roles.SameRange(p, roles.Absent()) {
 			continue
 		}
 		if err := d.forbid(ctx, name, p); err != nil {
@@ -243,9 +234,14 @@ func (d *Directory) allow(ctx context.Context, name string, list []*authpb.Permi
 	return nil
 }
 
+// forbid takes away all that a role has for a range.
 func (d *Directory) forbid(ctx context.Context, name string, p *authpb.Permission) error {
-	return d.do(ctx, func(ctx context.Context) error {
+	err := d.do(ctx, func(ctx context.Context) error {
 		_, err := d.server.RoleRevokePermission(ctx, &pb.AuthRoleRevokePermissionRequest{Role: name, Key: p.Key, RangeEnd: p.RangeEnd})
 		return err
 	})
+	if errors.Is(err, auth.ErrPermissionNotGranted) {
+		return nil
+	}
+	return err
 }
