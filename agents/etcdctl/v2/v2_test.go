@@ -162,6 +162,7 @@ func TestMine(t *testing.T) {
 		"set /a b": true, "ls": true, "--no-sync get /a": true, "-C http://a get /a": true, "get /a": false, "put /a b": false,
 		"--endpoints=http://a ls /": true, "--endpoints http://a mkdir /a": true, "--endpoints http://a get ls": false,
 		"member list": false, "watch /a": false, "cluster-health": true, "-- set": false, "": false, "get set": false,
+		"user list": false, "user add u": false, "user remove u": true, "role grant r --path /a --read": true, "role grant-permission r read /a": false, "backup --data-dir /d": true,
 	} {
 		if got := Mine(strings.Fields(line), ""); got != want {
 			t.Errorf("%q: %v, want %v", line, got, want)
