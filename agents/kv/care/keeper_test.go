@@ -71,7 +71,7 @@ func cluster(t *testing.T, configs ...*embed.Config) []*Keeper {
 		case <-time.After(30 * time.Second):
 			t.Fatal("a member is not ready after 30 s")
 		}
-		keepers[i].Client = v3client.New(e.Server)
+		keepers[i].Client, keepers[i].Authorize = v3client.New(e.Server), e.Server.AuthStore().WithRoot
 	}
 	return keepers
 }
@@ -119,6 +119,32 @@ func size(t *testing.T, c *clientv3.Client) int64 {
 		t.Fatal(err)
 	}
 	return s.DbSize
+}
+
+// TestWithUsers looks after a member whose store needs permissions.
+func TestWithUsers(t *testing.T) {
+	k := cluster(t, settings(t, 0, t.TempDir()))[0]
+	k.Quota = 1 << 30
+	c, ctx := k.Client, t.Context()
+	_, err := c.UserAdd(ctx, "root", "s")
+	if err == nil {
+		_, err = c.UserGrantRole(ctx, "root", "root")
+	}
+	if err == nil {
+		_, err = c.AuthEnable(ctx)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Look(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if files, err := filepath.Glob(filepath.Join(k.Dir, "*.db")); err != nil || len(files) != 1 {
+		t.Errorf("snapshots %q, %v, want one", files, err)
+	}
+	if err := k.defragment(k.Authorize(ctx)); err != nil {
+		t.Errorf("defragment: %v", err)
+	}
 }
 
 func TestSnapshotsAndRestore(t *testing.T) {
