@@ -13,7 +13,12 @@
 // for recursive requests what users need, a prefix that covers all below.
 //
 // What is left out on purpose: the v1 API, /v2/leader, /v2/speedTest and the
-// modules of etcd 0.4.
+// modules of etcd 0.4. Values beyond --max-request-bytes (1.5 MiB) are refused
+// with error 210; etcd 2 took what fits a form, 10 MB. The limit is the member's
+// and so version 3's too, for which 1.5 MiB is right; who needs more sets
+// ETCD_MAX_REQUEST_BYTES. The counters of /v2/stats/store move as etcd 2's did,
+// but for getsFail, where that also counted, once for each request, its own
+// look for users.
 package v2
 
 import (
