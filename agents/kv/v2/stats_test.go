@@ -43,7 +43,7 @@ func TestStoreStats(t *testing.T) {
 		{"PUT", "/n", url.Values{"ttl": {"100"}, "refresh": {"true"}}, true}, {"PUT", "/s", url.Values{"ttl": {"100"}, "refresh": {"true"}, "prevValue": {"4"}}, true},
 		{"POST", "/q", url.Values{"value": {"1"}}, true}, {"POST", "/s", url.Values{"value": {"1"}}, true}, {"PUT", "/q", url.Values{"value": {"1"}}, true},
 		{"PUT", "/d", url.Values{"dir": {"true"}}, true}, {"PUT", "/d", url.Values{"dir": {"true"}}, true}, {"PUT", "/d", url.Values{"dir": {"true"}, "prevExist": {"true"}, "ttl": {"90"}}, true},
-		{"PUT", "/", url.Values{"value": {"1"}}, true}, {"DELETE", "/", nil, false}, 
+		{"PUT", "/", url.Values{"value": {"1"}}, true}, {"DELETE", "/", nil, false},
 		{"PUT", "/", url.Values{"value": {"1"}, "prevExist": {"true"}}, true}, {"PUT", "/", url.Values{"value": {"1"}, "prevExist": {"false"}}, true}, {"PUT", "/", url.Values{"value": {"1"}, "prevValue": {"x"}}, true},
 		{"DELETE", "/", url.Values{"prevValue": {"4"}}, false}, {"DELETE", "/", url.Values{"recursive": {"true"}}, false},
 		{"PUT", "/s/x", url.Values{"value": {"1"}, "prevExist": {"false"}}, true}, {"PUT", "/s/x", url.Values{"value": {"1"}, "prevExist": {"true"}}, true},
