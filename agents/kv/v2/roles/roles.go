@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/coracle-os/coracle/agents/kv/v2/layout"
 	"go.etcd.io/etcd/api/v3/authpb"
 )
 
@@ -186,7 +187,7 @@ func pattern(p *authpb.Permission) (string, bool) {
 
 // nowhere is the key of a permission that marks a role which version 2 speaks
 // of, but has not made or has deleted: there a user may have such a role.
-const nowhere = "_etcd2/auth/absent"
+const nowhere = layout.Prefix + "auth/absent"
 
 // Absent marks a role.
 func Absent() *authpb.Permission { return &authpb.Permission{Key: []byte(nowhere)} }
