@@ -29,7 +29,7 @@ func freeURL(t *testing.T) string {
 func server(t *testing.T) string {
 	t.Helper()
 	client, peer := freeURL(t), freeURL(t)
-	cmd := exec.Command("etcd", "--enable-v2", "--name=m1", "--data-dir="+t.TempDir(), "--listen-client-urls="+client, "--advertise-client-urls="+client,
+	cmd := exec.Command("etcd", "--enable-v2", "--unsafe-no-fsync", "--name=m1", "--data-dir="+t.TempDir(), "--listen-client-urls="+client, "--advertise-client-urls="+client,
 		"--listen-peer-urls="+peer, "--initial-advertise-peer-urls="+peer, "--initial-cluster=m1="+peer)
 	var log bytes.Buffer
 	cmd.Stderr = &log

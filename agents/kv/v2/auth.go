@@ -59,6 +59,9 @@ func (m *member) permitted(r *http.Request, req *request.Request) error {
 	}
 	path := r.URL.Path[len(request.Prefix):]
 	key, end := []byte(path), []byte(nil)
+	if path == "" { // which begins as "*" does, and no other pattern
+		key = []byte{0}
+	}
 	if req.Recursive {
 		_, to := layout.Below(req.Key)
 		if end = []byte(to); req.Key == "/" {
