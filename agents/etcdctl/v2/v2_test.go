@@ -142,16 +142,19 @@ func TestWatchForever(t *testing.T) {
 	}
 }
 
-// enough stops the program when it has printed what is wanted.
+// enough stops the program when it has printed what is wanted. It must not have
+// the buffer's own ReadFrom, which copies past Write.
 type enough struct {
-	bytes.Buffer
+	out  bytes.Buffer
 	want string
 	stop func()
 }
 
+func (e *enough) String() string { return e.out.String() }
+
 func (e *enough) Write(p []byte) (int, error) {
-	n, err := e.Buffer.Write(p)
-	if e.Len() >= len(e.want) {
+	n, err := e.out.Write(p)
+	if e.out.Len() >= len(e.want) {
 		e.stop()
 	}
 	return n, err
