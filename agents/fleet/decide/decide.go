@@ -26,7 +26,7 @@
 // passes, with the machine's removal of the token between them.
 //
 // Other than fleet: the unit that gives way to Replaces= is placed by its own
-// constraints; of units that replace each other one runs; a global unit is
+// constraints; of units that replace each other in a circle one runs; a global unit is
 // decided here and not by every machine.
 //
 // Left out on purpose: running units are not moved to make room for others
@@ -98,6 +98,7 @@ type unit struct {
 	follows []*unit           // that have this unit as peer
 	missing string            // a peer that is not there
 	cycle   string            // of MachineOf=, as text
+	circle  *circle           // of Replaces=
 	class   *class
 	group   *group
 	glob    links // Conflicts=
