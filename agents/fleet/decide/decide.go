@@ -122,7 +122,7 @@ type machine struct {
 type group struct {
 	name    string
 	members []*unit
-	domains map[string]int // copies by value of SpreadOver=
+	domains map[string]map[string]int // copies by key of SpreadOver= and its value
 }
 
 // class is the machines that one MachineID= and MachineMetadata= allow.
@@ -225,21 +225,26 @@ func (m *machine) settle(u *unit) {
 	u.group.count(u, m)
 }
 
+// count adds a copy on m, by u's SpreadOver=.
 func (g *group) count(u *unit, m *machine) {
 	if key := u.Requirements.SpreadOver; key != "" {
 		if g.domains == nil {
-			g.domains = map[string]int{}
+			g.domains = map[string]map[string]int{}
 		}
-		g.domains[key+"="+m.Metadata[key]]++
+		if g.domains[key] == nil {
+			g.domains[key] = map[string]int{}
+		}
+		g.domains[key][m.Metadata[key]]++
 	}
 }
 
+// copies is how many of the group are where m is, by u's SpreadOver=.
 func (g *group) copies(u *unit, m *machine) int {
 	key := u.Requirements.SpreadOver
 	if key == "" {
 		return 0
 	}
-	return g.domains[key+"="+m.Metadata[key]]
+	return g.domains[key][m.Metadata[key]]
 }
 
 // want is how many machines are to have the unit.

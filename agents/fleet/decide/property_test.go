@@ -185,6 +185,7 @@ func (c *chaos) write(tasks []fleet.Task) {
 		switch task.Kind {
 		case fleet.Place:
 			c.checkToken(p)
+			c.checkRoom(p)
 			c.s.Placements = slices.Insert(slices.Clone(c.s.Placements), i, p)
 		case fleet.Remove:
 			if c.s.Machine(p.Machine) != nil {
@@ -218,6 +219,21 @@ func (c *chaos) checkToken(p fleet.Placement) {
 	}
 	if most <= 0 {
 		c.t.Errorf("%s is placed on %s while there are tokens of it", p.Unit, p.Machine)
+	}
+}
+
+// checkRoom checks that a machine has what the units that stay on it ask for.
+func (c *chaos) checkRoom(p fleet.Placement) {
+	units, m := Expand(c.s.Units), c.s.Machine(p.Machine)
+	req := find(units, p.Unit).Requirements
+	cpu, memory := req.CPU, req.Memory
+	for _, other := range c.s.Placements {
+		if u := find(units, other.Unit); u != nil && other.Machine == p.Machine && other.State != fleet.Inactive {
+			cpu, memory = cpu+u.Requirements.CPU, memory+u.Requirements.Memory
+		}
+	}
+	if req.CPU > 0 && cpu > m.CPU || req.Memory > 0 && memory > m.Memory {
+		c.t.Errorf("%s is placed on %s, which has not the room", p.Unit, p.Machine)
 	}
 }
 
