@@ -150,6 +150,7 @@ func TestIdle(t *testing.T) {
 				t.Fatal("it runs for ever")
 			}
 		}
+		<-v.Changed
 	}
 	m.Close()
 	if _, err := m.At(t.Context(), 0); err == nil {

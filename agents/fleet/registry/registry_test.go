@@ -170,6 +170,7 @@ func TestRegister(t *testing.T) {
 	if got := l.fresh().Machines; len(got) != 0 {
 		t.Errorf("machines after the lease ended: %v", got)
 	}
+	l.set(l.Keys.Machine("m1"), "garbage that never ends")
 	l.join(other)
 }
 
@@ -519,5 +520,39 @@ func TestUnavailable(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		cancel()
+	}
+}
+
+// TestScheduleCut: an agent that was cut off gets all that happened
+// meanwhile. (The client of etcd connects again by itself and tells nothing.)
+func TestScheduleCut(t *testing.T) {
+	l := newLab(t)
+	lead, _ := l.lead()
+	l.join(fleet.Machine{ID: "m1"})
+	wire := newCable(t)
+	far := registry.New(dial(t, wire.addr), l.Keys.Prefix, 0)
+	ctx, cancel := context.WithCancel(t.Context())
+	schedules := make(chan registry.Schedule, 100)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		far.WatchSchedule(ctx, "m1", slog.New(slog.DiscardHandler), func(s registry.Schedule) { schedules <- s }, nil)
+	})
+	defer wg.Wait()
+	defer cancel()
+	limit := time.After(time.Minute)
+	for n, cut := range []bool{false, true} {
+		wire.set(cut)
+		if _, err := l.Apply(t.Context(), lead, []fleet.Task{place("m1", fmt.Sprintf("u%d.service", n))}); err != nil {
+			t.Fatal(err)
+		}
+		wire.set(false)
+		for units := -1; units != n+1; {
+			select {
+			case s := <-schedules:
+				units = len(s.Units)
+			case <-limit:
+				t.Fatalf("never %d units", n+1)
+			}
+		}
 	}
 }
