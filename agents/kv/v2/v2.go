@@ -56,9 +56,6 @@ func (h *Handler) Paths() map[string]http.Handler {
 // ends it, before the member is stopped.
 func (h *Handler) Start(s *etcdserver.EtcdServer) (stop func()) {
 	m := &member{server: s, store: store.New(engine.New(s), time.Now), began: time.Now(), mux: http.NewServeMux()}
-	keys := http.HandlerFunc(m.keys)
-	m.mux.Handle(request.Prefix, keys)
-	m.mux.Handle(request.Prefix+"/", keys)
 	m.mux.HandleFunc("/v2/members", m.members)
 	m.mux.HandleFunc("/v2/members/", m.members)
 	m.mux.HandleFunc("/v2/machines", m.machines)
@@ -75,6 +72,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	m := h.member.Load()
 	if m == nil {
 		writeMessage(w, http.StatusServiceUnavailable, "the member is starting")
+		return
+	}
+	if r.URL.Path == request.Prefix || strings.HasPrefix(r.URL.Path, request.Prefix+"/") {
+		m.keys(w, r) // what is asked most need not be looked up
 		return
 	}
 	m.mux.ServeHTTP(w, r)

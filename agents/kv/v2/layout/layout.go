@@ -82,6 +82,7 @@ func Read(key string) (Kind, string) {
 // Split takes a path into its components. It returns as rest what begins with
 // the first component that no path of version 2 can have, and "" else.
 func Split(path string) (components []string, rest string) {
+	components = make([]string, 0, strings.Count(path, "/"))
 	for path != "" {
 		name, tail, more := strings.Cut(path[1:], "/")
 		if name == "" || name == "." || name == ".." {
