@@ -77,10 +77,15 @@ func connections(s *server, count int) []*connection {
 }
 
 // writers and readers are the load of clients that write, or read, all keys.
-func writers(s *server) load {
-	all := connections(s, clients)
+func writers(s *server) load { return someWriters(s, clients) }
+
+// writer is one client, which waits for each answer.
+func writer(s *server) load { return someWriters(s, 1) }
+
+func someWriters(s *server, count int) load {
+	all := connections(s, count)
 	return func(until time.Time) (int, error) {
-		return together(clients, until, func(who, n int) error { return all[who].do(put(key(who*keys/clients+n), value)) })
+		return together(count, until, func(who, n int) error { return all[who].do(put(key(who*keys/count+n), value)) })
 	}
 }
 
@@ -144,6 +149,7 @@ func BenchmarkV2(b *testing.B) {
 		load  func(*server) load
 		flags []string
 	}{
+		{"put-one-client", writer, nil},
 		{"put", writers, nil},
 		{"put-nosync", writers, []string{"--unsafe-no-fsync"}},
 		{"get", readers, []string{"--unsafe-no-fsync"}},
