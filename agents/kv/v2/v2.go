@@ -38,6 +38,7 @@ type member struct {
 	store  *store.Store
 	began  time.Time
 	mux    *http.ServeMux
+	slow   slow
 }
 
 // New returns a handler without a member.
