@@ -31,6 +31,7 @@ const (
 type Record struct {
 	Created int64 `json:"c,omitempty"` // index; 0 for the record's own (directory) or the key's (file)
 	Expire  int64 `json:"e,omitempty"` // in nanoseconds since 1970, 0 for never
+	Life    int64 `json:"l,omitempty"` // nanoseconds between the write and Expire, at least 1; 0 when that is not known
 }
 
 // Op is what a transaction did, where the keys it wrote do not tell.

@@ -107,9 +107,9 @@ func (b *builder) deleteBelow(key string) {
 }
 
 // put writes the file. Created is 0 for a file that begins anew.
-func (b *builder) put(value string, expire, created int64) {
+func (b *builder) put(value string, record layout.Record, created int64) {
 	b.putKey(b.p.Path, []byte(value))
-	record := layout.Record{Created: created, Expire: expire}
+	record.Created = created
 	switch {
 	case record != layout.Record{}:
 		b.putKey(layout.RecordKey(b.p.Path), layout.Encode(record))
@@ -119,8 +119,9 @@ func (b *builder) put(value string, expire, created int64) {
 }
 
 // mark writes the directory's record.
-func (b *builder) mark(expire, created int64) {
-	b.putKey(layout.DirKey(b.p.Path), layout.Encode(layout.Record{Created: created, Expire: expire}))
+func (b *builder) mark(record layout.Record, created int64) {
+	record.Created = created
+	b.putKey(layout.DirKey(b.p.Path), layout.Encode(record))
 }
 
 func (b *builder) deleteFile() {

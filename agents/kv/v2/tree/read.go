@@ -19,9 +19,9 @@ func (t *Tree) repr(n *node) *wire.Node {
 		value := n.value
 		out.Value = &value
 	}
-	if ns := n.expires(); ns != 0 {
-		at := time.Unix(0, ns).UTC()
-		left := at.Sub(t.now())
+	if said, here := n.expires(); said != 0 {
+		at := time.Unix(0, said).UTC()
+		left := here.Sub(t.now())
 		out.Expiration = &at
 		if out.TTL = int64(left / time.Second); left%time.Second > 0 {
 			out.TTL++
@@ -151,13 +151,15 @@ func (t *Tree) Ancestors(path string) []Place {
 func (t *Tree) Expired(at time.Time, limit int) []Place {
 	var due []*node
 	for n := range t.ends {
-		if e := n.expires(); e != 0 && e <= at.UnixNano() {
+		if said, here := n.expires(); said != 0 && !here.After(at) {
 			due = append(due, n)
 		}
 	}
 	slices.SortFunc(due, func(a, b *node) int {
-		if d := a.expires() - b.expires(); d != 0 {
-			return int(max(-1, min(1, d)))
+		_, first := a.expires()
+		_, second := b.expires()
+		if d := first.Compare(second); d != 0 {
+			return d
 		}
 		return int(max(-1, min(1, a.created()-b.created())))
 	})
