@@ -40,11 +40,10 @@ func (g *globs) add(patterns []string) []int {
 			g.ids[pattern] = id
 			g.patterns = append(g.patterns, pattern)
 		}
-		if !slices.Contains(ids, id) {
-			ids = append(ids, id)
-		}
+		ids = append(ids, id)
 	}
-	return ids
+	slices.Sort(ids)
+	return slices.Compact(ids)
 }
 
 // build makes the index.
