@@ -23,12 +23,12 @@ import (
 
 // What errors may have in their chain.
 var (
-	ErrUnavailable = follow.ErrUnavailable                            // the KV cannot be reached: 503 at the API
-	ErrNotFound    = errors.New("unit does not exist")                // there is no such unit
-	ErrTooLarge    = errors.New("the unit is too large for the KV")   // above the KV's limit for one request
-	ErrTaken       = errors.New("the machine's id is taken")          // another machine registered with it
-	ErrLeaseEnded  = errors.New("the lease has ended")                // the machine's or the engine's
-	ErrNotLeader   = errors.New("another engine leads")               // nothing was written
+	ErrUnavailable = follow.ErrUnavailable                          // the KV cannot be reached: 503 at the API
+	ErrNotFound    = errors.New("unit does not exist")              // there is no such unit
+	ErrTooLarge    = errors.New("the unit is too large for the KV") // above the KV's limit for one request
+	ErrTaken       = errors.New("the machine's id is taken")        // another machine registered with it
+	ErrLeaseEnded  = errors.New("the lease has ended")              // the machine's or the engine's
+	ErrNotLeader   = errors.New("another engine leads")             // nothing was written
 	// ErrNothingBefore is a rollback of a unit that has no content before this one.
 	ErrNothingBefore = errors.New("there is no content to go back to")
 )

@@ -57,7 +57,9 @@ func (k Keys) Schedule(machine string) string { return k.Prefix + "schedule/" + 
 func (k Keys) Machine(id string) string { return k.Prefix + "machines/" + id + "/object" }
 
 // Metadata is the key of one patched metadata entry.
-func (k Keys) Metadata(id, key string) string { return k.Prefix + "machines/" + id + "/metadata/" + key }
+func (k Keys) Metadata(id, key string) string {
+	return k.Prefix + "machines/" + id + "/metadata/" + key
+}
 
 // Drain is the key of a machine's drain.
 func (k Keys) Drain(id string) string { return k.Prefix + "machines/" + id + "/drain" }

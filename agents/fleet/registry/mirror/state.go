@@ -18,7 +18,8 @@ type state struct {
 	log  *slog.Logger
 
 	contents   map[string]*content
-	jobs       map[string]fleet.Unit // without requirements
+	jobs       map[string]fleet.Unit      // without requirements
+	named      map[string]int             // hash to the number of jobs that name it
 	missing    map[string]map[string]bool // hash without content to the jobs that name it
 	units      *table[fleet.Unit]
 	placements *table[fleet.Placement]
@@ -39,7 +40,7 @@ type state struct {
 func newState(keys layout.Keys, log *slog.Logger, garbage map[string]bool) *state {
 	return &state{
 		keys: keys, log: log,
-		contents: map[string]*content{}, jobs: map[string]fleet.Unit{}, missing: map[string]map[string]bool{},
+		contents: map[string]*content{}, jobs: map[string]fleet.Unit{}, named: map[string]int{}, missing: map[string]map[string]bool{},
 		units:      newTable(func(u *fleet.Unit) key { return key{first: u.Name} }, nil),
 		placements: newTable(func(p *fleet.Placement) key { return key{p.Unit, p.Machine} }, nil),
 		states:     newTable(func(s *fleet.UnitState) key { return key{s.Unit, s.Machine} }, nil),
@@ -170,6 +171,9 @@ func (s *state) removeContent(hash string) {
 		return
 	}
 	delete(s.contents, hash)
+	if s.named[hash] == 0 {
+		return
+	}
 	for _, j := range s.jobs {
 		if j.Hash == hash {
 			s.units.remove(key{first: j.Name})
@@ -183,11 +187,9 @@ func (s *state) putJob(name string, value []byte) error {
 	if err != nil {
 		return err
 	}
-	old := s.jobs[name]
+	s.forget(name)
 	s.jobs[name] = j
-	if old.Hash != j.Hash {
-		delete(s.missing[old.Hash], name)
-	}
+	s.named[j.Hash]++
 	if s.contents[j.Hash] == nil {
 		s.units.remove(key{first: name})
 		s.wait(j)
@@ -215,10 +217,22 @@ func (s *state) derive(j fleet.Unit) {
 }
 
 func (s *state) removeJob(name string) {
-	if j, ok := s.jobs[name]; ok {
-		delete(s.jobs, name)
-		delete(s.missing[j.Hash], name)
-		s.units.remove(key{first: name})
+	s.forget(name)
+	s.units.remove(key{first: name})
+}
+
+// forget takes a job, if it is there, from the indexes.
+func (s *state) forget(name string) {
+	j, ok := s.jobs[name]
+	if !ok {
+		return
+	}
+	delete(s.jobs, name)
+	if delete(s.missing[j.Hash], name); len(s.missing[j.Hash]) == 0 {
+		delete(s.missing, j.Hash)
+	}
+	if s.named[j.Hash]--; s.named[j.Hash] == 0 {
+		delete(s.named, j.Hash)
 	}
 }
 
