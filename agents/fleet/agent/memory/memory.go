@@ -18,8 +18,6 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
-
-	"github.com/coracle-os/coracle/agents/fleet"
 )
 
 // Machine is what is remembered of the machine itself.
@@ -34,10 +32,7 @@ type Machine struct {
 
 // Unit is what is remembered of a unit.
 type Unit struct {
-	Hash    string         // of the content to run
-	State   fleet.JobState // that it is to be in
-	NoFence bool           // it need not stop when the machine is cut off
-	Began   string         // hash of the content that was started; "" is none
+	Began string // hash of the content that was started
 }
 
 var (

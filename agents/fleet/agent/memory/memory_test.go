@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/coracle-os/coracle/agents/fleet"
 )
 
 func open1(t *testing.T, path string) *Memory {
@@ -26,7 +24,7 @@ func open1(t *testing.T, path string) *Memory {
 func fill(t *testing.T, m *Memory) (Machine, map[string]Unit) {
 	t.Helper()
 	machine := Machine{Boot: "b", Lease: 7, Sent: time.Minute, Members: [][]string{{"http://a:2379"}}}
-	units := map[string]Unit{"a.service": {Hash: "1", State: fleet.Launched, Began: "1"}, "b.timer": {Hash: "2", State: fleet.Loaded, NoFence: true}}
+	units := map[string]Unit{"a.service": {Began: "1"}, "b.timer": {Began: "2"}}
 	change := map[string]*Unit{"gone.service": nil}
 	for n, u := range units {
 		change[n] = &u
@@ -34,7 +32,7 @@ func fill(t *testing.T, m *Memory) (Machine, map[string]Unit) {
 	if err := m.SetMachine(machine); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.SetUnits(map[string]*Unit{"gone.service": {Hash: "3"}}); err != nil {
+	if err := m.SetUnits(map[string]*Unit{"gone.service": {Began: "3"}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := m.SetUnits(change); err != nil {

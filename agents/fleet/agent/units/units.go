@@ -38,12 +38,16 @@ type State struct {
 	Active string
 	Sub    string
 	Since  time.Time // when it came to be Active; zero if it always was
+	Job    bool      // a job for it is queued or runs; only Show tells it
 }
+
+// Down tells whether nothing of the unit runs.
+func (s State) Down() bool { return s.Active == "" || s.Active == "inactive" || s.Active == "failed" }
 
 // Init is what the agent asks of PID 1. Methods that take several units answer
 // with an error for each that failed.
 type Init interface {
-	// Files tells the hash of each unit's file that is linked, by unit.
+	// Files tells the text of each unit's file, by unit.
 	Files() (map[string]string, error)
 	// Load writes and links files of units, by unit.
 	Load(contents map[string]string) map[string]error
@@ -102,7 +106,7 @@ func (s System) Files() (map[string]string, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read unit file: %w", err)
 		}
-		files[e.Name()] = Hash(string(data))
+		files[e.Name()] = string(data)
 	}
 	return files, nil
 }
@@ -306,7 +310,7 @@ func (s System) Watch(ctx context.Context, each func([]State, bool)) error {
 func states(list []control.Unit) []State {
 	out := make([]State, len(list))
 	for i, u := range list {
-		out[i] = State{Unit: u.Name, Load: u.Load, Active: u.Active, Sub: u.Sub, Since: u.Since}
+		out[i] = State{Unit: u.Name, Load: u.Load, Active: u.Active, Sub: u.Sub, Since: u.Since, Job: u.Job != nil}
 	}
 	return out
 }
