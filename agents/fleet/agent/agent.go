@@ -72,7 +72,8 @@ type Agent struct {
 	publish chan struct{} // the publisher
 	renew   chan struct{} // the keeper
 
-	saving sync.Mutex // one writes units to the memory at a time
+	abandoned chan struct{} // closed to end at once and leave all as it is; for SIGHUP and tests
+	saving    sync.Mutex    // one writes units to the memory at a time
 
 	mu      sync.Mutex
 	entries map[string]*entry
@@ -125,7 +126,7 @@ func New(cfg Config) *Agent {
 		cfg.Log = slog.Default()
 	}
 	signal := func() chan struct{} { return make(chan struct{}, 1) }
-	a := &Agent{cfg: cfg, params: fence.For(cfg.TTL), work: signal(), watch: signal(), publish: signal(), renew: signal(),
+	a := &Agent{cfg: cfg, params: fence.For(cfg.TTL), work: signal(), watch: signal(), publish: signal(), renew: signal(), abandoned: make(chan struct{}),
 		entries: map[string]*entry{}, states: map[string]units.State{}, contents: map[string]string{}, wanted: map[string]bool{},
 		paces: map[string]*pace{}, forget: map[string]store.Token{}, action: fence.Kill, problem: errors.New("not registered yet")}
 	a.metrics = newMetrics(cfg.Metrics, a)
@@ -159,6 +160,10 @@ func (a *Agent) Registered() error {
 	return nil
 }
 
+// Abandon ends Run at once and leaves units, tokens and lease as they are, for
+// an agent that begins again in their place. It may be called once.
+func (a *Agent) Abandon() { close(a.abandoned) }
+
 // Update has the machine's object written again if it has changed.
 func (a *Agent) Update() { poke(a.renew) }
 
@@ -175,7 +180,13 @@ func (a *Agent) Run(ctx context.Context) error {
 	for _, loop := range []func(context.Context){a.watchInit, a.guard, a.worker, a.keeper, a.asker, a.follower, a.publisher} {
 		wg.Go(func() { loop(loops) })
 	}
-	<-ctx.Done()
+	select {
+	case <-a.abandoned:
+		end()
+		wg.Wait()
+		return nil
+	case <-ctx.Done():
+	}
 	a.stopAll()
 	end()
 	wg.Wait()

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -51,6 +52,10 @@ func (s Store) Ask(ctx context.Context, members [][]string, limit time.Duration)
 		})
 	}
 	wg.Wait()
+	if slices.Contains(answers, fence.Leads) {
+		// After long failures gRPC would wait long before it connects again.
+		s.Client.ActiveConnection().ResetConnectBackoff()
+	}
 	return answers
 }
 

@@ -8,8 +8,6 @@ package store
 import (
 	"context"
 	"errors"
-	"fmt"
-	"slices"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -17,13 +15,10 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/coracle-os/coracle/agents/fleet"
+	"github.com/coracle-os/coracle/agents/fleet/registry"
 	"github.com/coracle-os/coracle/agents/fleet/registry/follow"
 	"github.com/coracle-os/coracle/agents/fleet/registry/layout"
 )
-
-// maxOps is how many operations go into one transaction; etcd's own limit is
-// 128 by default.
-const maxOps = 100
 
 // ErrLeaseGone says that the lease has ended.
 var ErrLeaseGone = errors.New("the lease has ended")
@@ -34,9 +29,8 @@ var ErrTaken = errors.New("a machine with this id is registered")
 
 // Store is the part of the cluster that belongs to one machine.
 type Store struct {
-	Client *clientv3.Client
-	Keys   layout.Keys
-	ID     string // of the machine
+	*registry.Registry
+	ID string // of the machine
 }
 
 // Token is a placement with the revision of its last change.
@@ -168,27 +162,7 @@ func (s Store) Follow(ctx context.Context, load func([]Token, int64), change fun
 // Contents reads unit contents by hash. Those that are not there, or are not
 // what their hash says, are left out.
 func (s Store) Contents(ctx context.Context, hashes []string) (map[string]string, error) {
-	out := map[string]string{}
-	for chunk := range slices.Chunk(hashes, maxOps) {
-		var ops []clientv3.Op
-		for _, h := range chunk {
-			ops = append(ops, clientv3.OpGet(s.Keys.Content(h)))
-		}
-		r, err := s.Client.Txn(ctx).Then(ops...).Commit()
-		if err != nil {
-			return nil, follow.Wrap("read unit contents", err)
-		}
-		for i, answer := range r.Responses {
-			kvs := answer.GetResponseRange().GetKvs()
-			if len(kvs) == 0 {
-				continue
-			}
-			if raw, err := layout.DecodeContent(chunk[i], kvs[0].Value); err == nil {
-				out[chunk[i]] = raw
-			}
-		}
-	}
-	return out, nil
+	return s.Registry.Contents(ctx, hashes)
 }
 
 // States reads what the machine has published.
@@ -212,23 +186,23 @@ func (s Store) States(ctx context.Context) (map[string]fleet.UnitState, error) {
 // Publish writes states with the machine's lease, nil removes one. The error is
 // ErrLeaseGone if the lease has ended.
 func (s Store) Publish(ctx context.Context, lease int64, states map[string]*fleet.UnitState) error {
-	var ops []clientv3.Op
+	var put []fleet.UnitState
+	var gone []string
 	for unit, state := range states {
-		key := s.Keys.State(s.ID, unit)
 		if state == nil {
-			ops = append(ops, clientv3.OpDelete(key))
+			gone = append(gone, unit)
 		} else {
-			ops = append(ops, clientv3.OpPut(key, layout.EncodeState(*state), clientv3.WithLease(clientv3.LeaseID(lease))))
+			put = append(put, *state)
 		}
 	}
-	for chunk := range slices.Chunk(ops, maxOps) {
-		if _, err := s.Client.Txn(ctx).Then(chunk...).Commit(); errors.Is(err, rpctypes.ErrLeaseNotFound) {
-			return ErrLeaseGone
-		} else if err != nil {
-			return follow.Wrap("publish unit states", err)
-		}
+	if err := s.Registry.RemoveStates(ctx, s.ID, gone); err != nil {
+		return err
 	}
-	return nil
+	err := s.Registry.PublishStates(ctx, clientv3.LeaseID(lease), put)
+	if errors.Is(err, registry.ErrLeaseEnded) {
+		return ErrLeaseGone
+	}
+	return err
 }
 
 // Forget gives tokens of units back that are down, each with its state in one
@@ -236,11 +210,8 @@ func (s Store) Publish(ctx context.Context, lease int64, states map[string]*flee
 // unit another chance here.
 func (s Store) Forget(ctx context.Context, tokens []Token) error {
 	for _, t := range tokens {
-		key := s.Keys.Placement(s.ID, t.Unit)
-		if _, err := s.Client.Txn(ctx).
-			If(clientv3.Compare(clientv3.ModRevision(key), "=", t.Revision)).
-			Then(clientv3.OpDelete(key), clientv3.OpDelete(s.Keys.State(s.ID, t.Unit))).Commit(); err != nil {
-			return follow.Wrap(fmt.Sprintf("give %s back", t.Unit), err)
+		if _, err := s.Registry.RemoveToken(ctx, registry.Scheduled(t)); err != nil {
+			return err
 		}
 	}
 	return nil
