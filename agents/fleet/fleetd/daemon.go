@@ -151,10 +151,8 @@ func (d *daemon) serve(ctx context.Context) error {
 			}
 		})
 	}
-	agentDone := make(chan error, 1)
-	staying, leave := context.WithCancel(working)
-	defer leave()
-	background.Go(func() { agentDone <- d.agent.Run(staying) })
+	leave := make(chan struct{})
+	agentDone := d.runAgent(leave)
 	background.Go(func() { d.facts.follow(working, d.agent.Update) })
 	background.Go(func() { watchdog(working, d.log, func() { _ = d.agent.Registered() }) })
 	if d.engine != nil {
@@ -180,10 +178,24 @@ func (d *daemon) serve(ctx context.Context) error {
 			d.log.Info("fleetd stops the cluster's units that run here, and leaves the cluster")
 			abdicate()
 			within(&deciders) // another machine decides where the units go
-			leave()
+			close(leave)
 			return <-agentDone
 		}
 	}
+}
+
+// runAgent runs the agent until leave is closed. It then stops units, which
+// nothing else that goes wrong here is a reason for: without leave it ends with
+// the process, as if that was killed.
+func (d *daemon) runAgent(leave <-chan struct{}) <-chan error {
+	done := make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		go func() { <-leave; cancel() }()
+		done <- d.agent.Run(ctx)
+	}()
+	return done
 }
 
 // within waits for a group, but not for ever.
