@@ -6,7 +6,8 @@
 // locksmithctl, wget. Daemons are units of their own: systemctl status etcd.
 //
 //	etcd           /var/lib/etcd; clients on 2379 and 4001; ETCD_* as of 3, 2 and 0.4; a cluster by
-//	               ETCD_INITIAL_CLUSTER, ETCD_DISCOVERY, ETCD_DISCOVERY_SRV, or ETCD_JOIN and _JOIN_TOKEN
+//	               ETCD_INITIAL_CLUSTER, ETCD_DISCOVERY, ETCD_DISCOVERY_SRV, or ETCD_JOIN and _JOIN_TOKEN;
+//	               ETCD_TLS=auto or ETCD_TLS_CA_FILE: certificates; port 2378 hands the authority on
 //	discovery      /etc/coracle/discovery.env; /new?size=N on port 8087, tokens in the machine's etcd
 //	sshd           keys only; host keys are made on the first boot and kept
 //	update-engine  /etc/coreos/update.conf: GROUP, SERVER; talk to it with updatectl
