@@ -13,4 +13,23 @@
 //	update-engine  /etc/coreos/update.conf: GROUP, SERVER; talk to it with updatectl
 //	locksmithd     REBOOT_STRATEGY, LOCKSMITHD_REBOOT_WINDOW_START and _LENGTH
 //	coracle-health /etc/coracle/health.d/*.yaml: when is a new release good
+//
+// A new store has no users: who reaches its client ports may do everything. To
+// give it users, on any machine of the cluster:
+//
+//	etcdctl user add root                  it asks for a password; root may do everything
+//	etcdctl user add web
+//	etcdctl role add web
+//	etcdctl role grant-permission --prefix web readwrite /web/
+//	etcdctl user grant-role web web
+//	etcdctl auth enable                    makes root's role if it has to
+//
+// The same users, roles and permissions hold for both versions of the API, and
+// etcd 2's words make the same ones: ETCDCTL_API=2 etcdctl role grant web --path
+// '/web/*' --rw. Requests of version 2 without a user may do what the role guest
+// may, of version 3 nothing. Enabling with etcd 2's words makes a role guest that
+// may do everything, as it did there: take that away with etcdctl role revoke
+// guest --path '/*' --rw. Programs then need a name and a password: locksmithd
+// LOCKSMITHD_ETCD_USERNAME and _PASSWORD. Snapshots, healing and the members'
+// health go on without.
 package agents

@@ -190,7 +190,7 @@ func lookAfter(e *embed.Etcd, cfg *embed.Config, c care.Config, log *zap.Logger)
 		quota = storage.DefaultQuotaBytes
 	}
 	return &care.Keeper{
-		Config: c, Client: v3client.New(e.Server), Quota: quota, Shrink: e.Server.Backend().Defrag, Now: time.Now,
+		Config: c, Client: v3client.New(e.Server), Authorize: e.Server.AuthStore().WithRoot, Quota: quota, Shrink: e.Server.Backend().Defrag, Now: time.Now,
 		Tell: func(words string) { notify(log, "STATUS="+words) },
 		Log:  log,
 	}

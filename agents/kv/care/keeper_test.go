@@ -25,7 +25,7 @@ func cluster(t *testing.T, configs ...*embed.Config) []*Keeper {
 		keepers = append(keepers, &Keeper{
 			Config: Config{Interval: time.Hour, Keep: 2, Dir: filepath.Join(t.TempDir(), fmt.Sprint(i))},
 			Quota:  configs[i].QuotaBackendBytes, Shrink: e.Server.Backend().Defrag, Tell: func(string) {}, Now: time.Now, Log: zap.NewNop(),
-			Client: v3client.New(e.Server),
+			Client: v3client.New(e.Server), Authorize: e.Server.AuthStore().WithRoot,
 		})
 	}
 	return keepers
@@ -74,6 +74,32 @@ func size(t *testing.T, c *clientv3.Client) int64 {
 		t.Fatal(err)
 	}
 	return s.DbSize
+}
+
+// TestWithUsers looks after a member whose store needs permissions.
+func TestWithUsers(t *testing.T) {
+	k := cluster(t, kvtest.Config(t, 0, t.TempDir()))[0]
+	k.Quota = 1 << 30
+	c, ctx := k.Client, t.Context()
+	_, err := c.UserAdd(ctx, "root", "s")
+	if err == nil {
+		_, err = c.UserGrantRole(ctx, "root", "root")
+	}
+	if err == nil {
+		_, err = c.AuthEnable(ctx)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Look(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if files, err := filepath.Glob(filepath.Join(k.Dir, "*.db")); err != nil || len(files) != 1 {
+		t.Errorf("snapshots %q, %v, want one", files, err)
+	}
+	if err := k.defragment(k.Authorize(ctx)); err != nil {
+		t.Errorf("defragment: %v", err)
+	}
 }
 
 func TestSnapshotsAndRestore(t *testing.T) {
