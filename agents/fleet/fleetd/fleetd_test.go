@@ -26,6 +26,7 @@ import (
 	"github.com/coracle-os/coracle/agents/fleet/agent/units"
 	"github.com/coracle-os/coracle/agents/fleet/api/client"
 	"github.com/coracle-os/coracle/agents/fleet/api/schema"
+	"github.com/coracle-os/coracle/agents/kv/pki"
 	"github.com/coracle-os/coracle/rootfs/control"
 	"github.com/coracle-os/coracle/rootfs/program"
 )
@@ -53,7 +54,7 @@ func TestMain(m *testing.M) {
 	system := func(dir string) units.Init {
 		return units.System{Control: control.Client{Path: in("control")}, Root: root, Dir: dir}
 	}
-	os.Exit(start(ctx, os.Args, paths{machineID: in("machine-id"), bootID: in("boot_id"), memory: in("agent.db"), proc: "/proc"}, system,
+	os.Exit(start(ctx, os.Args, paths{machineID: in("machine-id"), bootID: in("boot_id"), memory: in("agent.db"), pki: in("pki"), proc: "/proc"}, system,
 		program.Stdio{Out: os.Stdout, Err: os.Stderr}))
 }
 
@@ -443,4 +444,31 @@ func TestStart(t *testing.T) {
 			t.Errorf("fleetd %s: exit code %d, output:\n%s\nwant %d, %q", c.args, code, &out, c.code, c.want)
 		}
 	}
+}
+
+// TestFollowOwn: a fleetd that starts before the machine's etcd has certificates
+// must not stay without.
+func TestFollowOwn(t *testing.T) {
+	own := pki.In(t.TempDir())
+	write := func(text string) {
+		t.Helper()
+		for _, name := range []string{own.Certificate, own.Key, own.Authority} {
+			if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, text := range []string{"first", "second"} {
+		changed := make(chan struct{})
+		go followOwn(t.Context(), own, authorityOf(own), time.Millisecond, func() { close(changed) })
+		write(text)
+		select {
+		case <-changed:
+		case <-time.After(10 * time.Second):
+			t.Fatalf("the %s authority is not seen", text)
+		}
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	followOwn(ended, own, authorityOf(own), time.Millisecond, func() { t.Error("nothing has changed") })
 }
