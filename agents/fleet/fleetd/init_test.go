@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -124,11 +125,12 @@ func (s *standIn) watch(ctx context.Context, send func(control.Response) error) 
 	}
 }
 
-// asked is what was asked of it, since the last time.
+// asked is what was asked of it, since the last time; what was asked again
+// before the answer was seen counts once.
 func (s *standIn) asked() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	log := strings.Join(s.log, ", ")
+	log := strings.Join(slices.Compact(s.log), ", ")
 	s.log = nil
 	return log
 }
