@@ -146,6 +146,17 @@ func TestContentType(t *testing.T) {
 	}
 }
 
+// TestPagesInBrowsers: what a page of anybody can have a browser send to an
+// address of this machine changes nothing.
+func TestPagesInBrowsers(t *testing.T) {
+	l := newLab(t)
+	for _, path := range []string{"/rebalance", "/plan", "/units/a.service/rollback"} {
+		if code, body := l.send("POST", "/fleet/v1"+path, "{}", http.Header{"Content-Type": {"text/plain"}}); code != 415 {
+			t.Errorf("%s: %d %s", path, code, body)
+		}
+	}
+}
+
 // TestBadUnits: whatever comes, the answer is 400 or 413 with a reason, and
 // nothing is stored.
 func TestBadUnits(t *testing.T) {

@@ -170,11 +170,11 @@ func (l *lab) released() int {
 	return n
 }
 
-// do sends a request as it stands; a body makes it one of JSON.
+// do sends a request as it stands; a body or POST makes it one of JSON.
 func (l *lab) do(method, path, body string) (int, string) {
 	l.t.Helper()
 	header := http.Header{}
-	if body != "" {
+	if body != "" || method == "POST" {
 		header.Set("Content-Type", "application/json; charset=utf-8")
 	}
 	return l.send(method, path, body, header)
