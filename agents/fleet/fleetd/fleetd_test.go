@@ -297,6 +297,35 @@ func (m *machine) launched(name string) {
 	})
 }
 
+// dialAllTheTime connects to the API again and again; what it returns ends
+// that, and tells of a connection that was refused.
+func (m *machine) dialAllTheTime() (end func()) {
+	stop, done := make(chan struct{}), make(chan error, 1)
+	go func() {
+		for {
+			select {
+			case <-stop:
+				done <- nil
+				return
+			case <-time.After(time.Millisecond):
+			}
+			c, err := net.Dial("unix", filepath.Join(m.root, "fleet.sock"))
+			if err != nil {
+				done <- err
+				return
+			}
+			c.Close()
+		}
+	}()
+	return func() {
+		m.t.Helper()
+		close(stop)
+		if err := <-done; err != nil {
+			m.t.Errorf("a connection was refused: %v", err)
+		}
+	}
+}
+
 const hello = "hello.service"
 
 // TestLife is a machine's: a unit runs through everything that can happen to
@@ -335,9 +364,11 @@ func TestLife(t *testing.T) {
 
 	pid := m.cmd.Process.Pid
 	m.configure(s, "metadata=region=here\n")
+	neverRefused := m.dialAllTheTime()
 	m.signal(syscall.SIGHUP)
 	m.told("READY=1")
 	m.here("region", "here")
+	neverRefused()
 	untouched("SIGHUP")
 	if !strings.Contains(m.out.String(), "Reloading configuration") || m.cmd.Process.Pid != pid {
 		t.Error("it was not reloaded in its process")
