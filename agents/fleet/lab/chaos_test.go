@@ -54,8 +54,14 @@ func faults() []fault {
 		}
 	}
 	return []fault{
-		{"kill fleetd", false, func(c *chaos) { c.anyMachine().signal("SIGKILL") }},
-		{"freeze fleetd until the watchdog ends it", false, func(c *chaos) { c.anyMachine().signal("SIGSTOP") }},
+		{"kill fleetd", false, func(c *chaos) {
+			c.anyMachine().signal("SIGKILL")
+			c.wait(time.Second)
+		}},
+		{"freeze fleetd until the watchdog ends it", false, func(c *chaos) {
+			c.anyMachine().signal("SIGSTOP")
+			c.wait(3 * time.Second)
+		}},
 		{"kill the store's leader", false, func(c *chaos) {
 			m := c.leader()
 			m.kill()
@@ -96,7 +102,7 @@ func faults() []fault {
 			c.wait(ttl + 2*time.Second)
 			m.powerOn()
 		}},
-		{"freeze the whole store for longer than the leases", false, func(c *chaos) {
+		{"freeze the whole store for longer than the leases", true, func(c *chaos) {
 			each(c, func(m *member) { m.signal(unix.SIGSTOP) })
 			c.wait(ttl + 3*time.Second)
 			each(c, func(m *member) { m.signal(unix.SIGCONT) })
@@ -131,6 +137,7 @@ func (c *chaos) missing() string {
 // settled waits until all is as it should be.
 func (c *chaos) settled() {
 	c.t.Helper()
+	c.wait(2 * stale) // what ran until now must not count
 	c.eventually(time.Minute, func() string {
 		for _, m := range c.machines {
 			if problem := m.absent(); problem != "" {

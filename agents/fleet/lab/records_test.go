@@ -80,9 +80,12 @@ func twice(list []instance, global func(unit string) bool) (longest time.Duratio
 	return longest, what
 }
 
+// stale is how long a unit has written nothing that does not run any more.
+const stale = 300 * time.Millisecond
+
 // running are the instances that wrote within the last moment.
 func running(list []instance, at time.Duration) []instance {
-	return slices.DeleteFunc(slices.Clone(list), func(i instance) bool { return i.stopped || i.last < at-300*time.Millisecond })
+	return slices.DeleteFunc(slices.Clone(list), func(i instance) bool { return i.stopped || i.last < at-stale })
 }
 
 func TestTwice(t *testing.T) {
