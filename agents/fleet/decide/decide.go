@@ -26,7 +26,7 @@
 // passes, with the machine's removal of the token between them.
 //
 // Other than fleet: the unit that gives way to Replaces= is placed by its own
-// constraints; of units that replace each other one runs; a global unit is
+// constraints; of units that replace each other in a circle one runs; a global unit is
 // decided here and not by every machine.
 //
 // Left out on purpose: running units are not moved to make room for others
@@ -98,6 +98,7 @@ type unit struct {
 	follows []*unit           // that have this unit as peer
 	missing string            // a peer that is not there
 	cycle   string            // of MachineOf=, as text
+	circle  *circle           // of Replaces=
 	class   *class
 	group   *group
 	glob    links // Conflicts=
@@ -121,7 +122,7 @@ type machine struct {
 type group struct {
 	name    string
 	members []*unit
-	domains map[string]int // copies by value of SpreadOver=
+	domains map[string]map[string]int // copies by key of SpreadOver= and its value
 }
 
 // class is the machines that one MachineID= and MachineMetadata= allow.
@@ -224,21 +225,26 @@ func (m *machine) settle(u *unit) {
 	u.group.count(u, m)
 }
 
+// count adds a copy on m, by u's SpreadOver=.
 func (g *group) count(u *unit, m *machine) {
 	if key := u.Requirements.SpreadOver; key != "" {
 		if g.domains == nil {
-			g.domains = map[string]int{}
+			g.domains = map[string]map[string]int{}
 		}
-		g.domains[key+"="+m.Metadata[key]]++
+		if g.domains[key] == nil {
+			g.domains[key] = map[string]int{}
+		}
+		g.domains[key][m.Metadata[key]]++
 	}
 }
 
+// copies is how many of the group are where m is, by u's SpreadOver=.
 func (g *group) copies(u *unit, m *machine) int {
 	key := u.Requirements.SpreadOver
 	if key == "" {
 		return 0
 	}
-	return g.domains[key+"="+m.Metadata[key]]
+	return g.domains[key][m.Metadata[key]]
 }
 
 // want is how many machines are to have the unit.

@@ -11,8 +11,21 @@ import (
 type globs struct {
 	ids      map[string]int
 	patterns []string
-	byPrefix map[string][]int // the text before the first special character
-	lengths  []int            // of those texts
+	byEnds   map[ends][]int
+	lengths  [][2]int // of the ends
+}
+
+// ends is a pattern's text before the first and after the last special
+// character. A name must begin and end so.
+type ends struct{ prefix, suffix string }
+
+func endsOf(pattern string) ends {
+	const special = `*?[]\`
+	first := strings.IndexAny(pattern, special)
+	if first < 0 {
+		return ends{prefix: pattern}
+	}
+	return ends{pattern[:first], pattern[strings.LastIndexAny(pattern, special)+1:]}
 }
 
 // links is what a unit has to do with patterns.
@@ -32,17 +45,14 @@ func (g *globs) add(patterns []string) []int {
 		if !ok {
 			id = len(g.patterns)
 			if g.ids == nil {
-				g.ids, g.byPrefix = map[string]int{}, map[string][]int{}
+				g.ids, g.byEnds = map[string]int{}, map[ends][]int{}
 			}
 			g.ids[pattern] = id
 			g.patterns = append(g.patterns, pattern)
-			literal := pattern
-			if i := strings.IndexAny(pattern, `*?[\`); i >= 0 {
-				literal = pattern[:i]
-			}
-			g.byPrefix[literal] = append(g.byPrefix[literal], id)
-			if !slices.Contains(g.lengths, len(literal)) {
-				g.lengths = append(g.lengths, len(literal))
+			e := endsOf(pattern)
+			g.byEnds[e] = append(g.byEnds[e], id)
+			if n := [2]int{len(e.prefix), len(e.suffix)}; !slices.Contains(g.lengths, n) {
+				g.lengths = append(g.lengths, n)
 			}
 		}
 		if !slices.Contains(ids, id) {
@@ -56,10 +66,10 @@ func (g *globs) add(patterns []string) []int {
 func (g *globs) match(name string) []int {
 	var ids []int
 	for _, n := range g.lengths {
-		if n > len(name) {
+		if n[0]+n[1] > len(name) {
 			continue
 		}
-		for _, id := range g.byPrefix[name[:n]] {
+		for _, id := range g.byEnds[ends{name[:n[0]], name[len(name)-n[1]:]}] {
 			if ok, _ := path.Match(g.patterns[id], name); ok {
 				ids = append(ids, id)
 			}

@@ -33,6 +33,9 @@ func (w *world) link() {
 		u.glob.matches = w.globs.match(u.Name)
 		u.replace.matches = w.replaces.match(u.Name)
 	}
+	if len(w.replaces.patterns) > 0 {
+		w.findCircles()
+	}
 }
 
 // sort sets the order of decisions: peers before followers, else first those

@@ -87,7 +87,7 @@ func (w *world) placeGlobal(u *unit) {
 	case len(u.class.machines) == 0:
 		w.unplaced[u.Name] = w.explain(u)
 	case refused.total > 0:
-		w.unplaced[u.Name] = fmt.Sprintf("runs on %d of %s: %s", len(u.on), plural(len(u.class.machines), "machine"), refused.text(u))
+		w.unplaced[u.Name] = fmt.Sprintf("runs on %d of %s: %s", len(u.on), plural(len(u.class.machines), "machine"), refused.text(u, false))
 	}
 }
 
@@ -108,7 +108,7 @@ func (w *world) blocked(u *unit) string {
 		}
 		return fmt.Sprintf("MachineOf=%s, which has no machine", peer.Name)
 	}
-	if other := w.rival(u); other != nil {
+	if other := u.rival(); other != nil {
 		return fmt.Sprintf("Replaces is circular: it and %s replace each other, so only one of them runs", other.Name)
 	}
 	return ""
@@ -187,14 +187,14 @@ func (w *world) takeOver(u *unit, candidates []*machine) *machine {
 }
 
 // replaceable are the units that leave m when u comes: those that were there
-// before this pass, that u replaces and that do not replace u.
+// before this pass and that u displaces.
 func (w *world) replaceable(u *unit, m *machine) []*unit {
 	var leave []*unit
 	if len(u.replace.carries) == 0 {
 		return nil
 	}
 	for _, other := range m.units {
-		if other == u || other.Requirements.Global || !slices.Contains(other.on, m) || !meets(u.replace, other.replace) || meets(other.replace, u.replace) {
+		if other.Requirements.Global || !slices.Contains(other.on, m) || !u.displaces(other) {
 			continue
 		}
 		if slices.ContainsFunc(other.tokens, func(p fleet.Placement) bool { return p.Machine == m.ID }) {

@@ -172,8 +172,12 @@ func multiValue(value string) []string {
 	return values
 }
 
-// Expand is a template's Requirements for one of its instances.
+// Expand is a template's Requirements for one of its instances. What has no
+// specifiers is shared with the template's.
 func Expand(req fleet.Requirements, instance string) fleet.Requirements {
+	if !hasSpecifiers(req) {
+		return req
+	}
 	replacer := specifiers(instance)
 	all := func(values []string) []string {
 		expanded := slices.Clone(values)
@@ -194,6 +198,14 @@ func Expand(req fleet.Requirements, instance string) fleet.Requirements {
 		req.Metadata = metadata
 	}
 	return req
+}
+
+func hasSpecifiers(req fleet.Requirements) bool {
+	text := slices.Concat(req.MachineOf, req.Conflicts, req.Replaces, []string{req.MachineID, req.SpreadOver})
+	for key, values := range req.Metadata {
+		text = append(append(text, key), values...)
+	}
+	return slices.ContainsFunc(text, func(s string) bool { return strings.Contains(s, "%") })
 }
 
 // specifiers replaces %n, %N, %p and %i, for a name with a dot that is no template's.
