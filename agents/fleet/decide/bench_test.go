@@ -97,3 +97,23 @@ func BenchmarkReplicas(b *testing.B) {
 	}
 	report(b, r)
 }
+
+// BenchmarkGlobals has 50 global units on 1,000 machines, and 1,000 units that
+// want to be where one of them is.
+func BenchmarkGlobals(b *testing.B) {
+	s := large()
+	s.Units = nil
+	for i := range 50 {
+		s.Units = append(s.Units, fleet.Unit{Name: fmt.Sprintf("global-%02d.service", i), Hash: "h1", Desired: fleet.Launched, Requirements: fleet.Requirements{Global: true}})
+	}
+	for i := range 1000 {
+		s.Units = append(s.Units, fleet.Unit{Name: fmt.Sprintf("near-%04d.service", i), Hash: "h1", Desired: fleet.Launched, Requirements: fleet.Requirements{MachineOf: []string{"global-07.service"}}})
+	}
+	s, _ = settle(s)
+	s.Machines = slices.Delete(s.Machines, 500, 501)
+	var r Result
+	for b.Loop() {
+		r = Decide(s)
+	}
+	report(b, r)
+}

@@ -93,6 +93,7 @@ type unit struct {
 	*fleet.Unit
 	tokens  []fleet.Placement // the snapshot's
 	on      []*machine        // kept or placed, in this pass
+	wide    map[*machine]bool // the same, once they are many
 	held    []*machine        // with tokens that are released
 	peers   []*unit           // MachineOf=, those that there are
 	follows []*unit           // that have this unit as peer
@@ -223,6 +224,29 @@ func (m *machine) settle(u *unit) {
 	m.put(u)
 	u.on = append(u.on, m)
 	u.group.count(u, m)
+	switch {
+	case u.wide != nil:
+		u.wide[m] = true
+	case len(u.on) == 16:
+		u.wide = map[*machine]bool{}
+		for _, m := range u.on {
+			u.wide[m] = true
+		}
+	}
+}
+
+// runsOn tells whether u is kept or placed on m.
+func (u *unit) runsOn(m *machine) bool {
+	if u.wide != nil {
+		return u.wide[m]
+	}
+	return slices.Contains(u.on, m)
+}
+
+// leave is the opposite of settle; u still counts on m.
+func (u *unit) leave(m *machine) {
+	u.on = slices.DeleteFunc(u.on, func(on *machine) bool { return on == m })
+	delete(u.wide, m)
 }
 
 // count adds a copy on m, by u's SpreadOver=.

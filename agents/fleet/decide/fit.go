@@ -54,7 +54,7 @@ func (w *world) fit(u *unit, m *machine) verdict {
 	if v := w.may(u, m); v != fits {
 		return v
 	}
-	if slices.Contains(u.on, m) || slices.Contains(u.held, m) {
+	if u.runsOn(m) || slices.Contains(u.held, m) {
 		return hasToken
 	}
 	return m.room(u.Requirements.CPU, u.Requirements.Memory)
@@ -78,7 +78,7 @@ func (u *unit) peersOn(m *machine) bool {
 		return false
 	}
 	for _, peer := range u.peers {
-		here := slices.Contains(peer.on, m)
+		here := peer.runsOn(m)
 		if u.cycle != "" && u.cycle == peer.cycle {
 			here = slices.ContainsFunc(peer.tokens, func(p fleet.Placement) bool {
 				return p.Machine == m.ID && p.State != fleet.Inactive

@@ -1,31 +1,21 @@
 package decide
 
 import (
+	"cmp"
 	"path"
 	"slices"
-	"strings"
 )
 
 // globs is the different patterns of one option, so that a pattern is compared
-// with a name once and not with every unit on every machine.
+// with a name once and not with every unit on every machine, and only with
+// names that have the text in them that is rarest among the patterns.
 type globs struct {
 	ids      map[string]int
 	patterns []string
-	byEnds   map[ends][]int
-	lengths  [][2]int // of the ends
-}
-
-// ends is a pattern's text before the first and after the last special
-// character. A name must begin and end so.
-type ends struct{ prefix, suffix string }
-
-func endsOf(pattern string) ends {
-	const special = `*?[]\`
-	first := strings.IndexAny(pattern, special)
-	if first < 0 {
-		return ends{prefix: pattern}
-	}
-	return ends{pattern[:first], pattern[strings.LastIndexAny(pattern, special)+1:]}
+	built    bool             // the rest is; add comes before match
+	always   []int            // patterns without text
+	byText   map[string][]int // patterns by their rarest text
+	lengths  []int            // of those texts
 }
 
 // links is what a unit has to do with patterns.
@@ -45,33 +35,92 @@ func (g *globs) add(patterns []string) []int {
 		if !ok {
 			id = len(g.patterns)
 			if g.ids == nil {
-				g.ids, g.byEnds = map[string]int{}, map[ends][]int{}
+				g.ids = map[string]int{}
 			}
 			g.ids[pattern] = id
 			g.patterns = append(g.patterns, pattern)
-			e := endsOf(pattern)
-			g.byEnds[e] = append(g.byEnds[e], id)
-			if n := [2]int{len(e.prefix), len(e.suffix)}; !slices.Contains(g.lengths, n) {
-				g.lengths = append(g.lengths, n)
-			}
 		}
-		if !slices.Contains(ids, id) {
-			ids = append(ids, id)
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// build makes the index.
+func (g *globs) build() {
+	g.built, g.byText = true, map[string][]int{}
+	number := map[string]int{}
+	for _, pattern := range g.patterns {
+		for _, text := range texts(pattern) {
+			number[text]++
 		}
 	}
-	return ids
+	for id, pattern := range g.patterns {
+		all := texts(pattern)
+		if len(all) == 0 {
+			g.always = append(g.always, id)
+			continue
+		}
+		rarest := slices.MinFunc(all, func(a, b string) int {
+			return cmp.Or(cmp.Compare(number[a], number[b]), cmp.Compare(len(b), len(a)))
+		})
+		g.byText[rarest] = append(g.byText[rarest], id)
+		if !slices.Contains(g.lengths, len(rarest)) {
+			g.lengths = append(g.lengths, len(rarest))
+		}
+	}
+}
+
+// texts are the pieces of a well-formed pattern that a name must have in it.
+func texts(pattern string) []string {
+	var all []string
+	start := 0
+	cut := func(end, next int) {
+		if end > start {
+			all = append(all, pattern[start:end])
+		}
+		start = next
+	}
+	for i := 0; i < len(pattern); i++ {
+		switch pattern[i] {
+		case '*', '?':
+			cut(i, i+1)
+		case '\\': // the next one is text
+			cut(i, i+1)
+			i++
+		case '[':
+			end := i
+			for ; end < len(pattern) && pattern[end] != ']'; end++ {
+				if pattern[end] == '\\' {
+					end++
+				}
+			}
+			cut(i, min(end+1, len(pattern)))
+			i = end
+		}
+	}
+	cut(len(pattern), len(pattern))
+	return all
 }
 
 // match gives the numbers of the patterns that the name matches.
 func (g *globs) match(name string) []int {
+	if !g.built {
+		g.build()
+	}
 	var ids []int
-	for _, n := range g.lengths {
-		if n[0]+n[1] > len(name) {
-			continue
+	try := func(id int) {
+		if ok, _ := path.Match(g.patterns[id], name); ok && !slices.Contains(ids, id) {
+			ids = append(ids, id)
 		}
-		for _, id := range g.byEnds[ends{name[:n[0]], name[len(name)-n[1]:]}] {
-			if ok, _ := path.Match(g.patterns[id], name); ok {
-				ids = append(ids, id)
+	}
+	for _, id := range g.always {
+		try(id)
+	}
+	for _, n := range g.lengths {
+		for i := 0; i+n <= len(name); i++ {
+			for _, id := range g.byText[name[i:i+n]] {
+				try(id)
 			}
 		}
 	}

@@ -82,7 +82,7 @@ func (w *world) inability(u *unit, m *machine, v verdict) string {
 
 func (u *unit) absentPeer(m *machine) string {
 	for _, peer := range u.peers {
-		if !slices.Contains(peer.on, m) {
+		if !peer.runsOn(m) {
 			return peer.Name
 		}
 	}

@@ -2,6 +2,7 @@ package decide
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -90,11 +91,16 @@ func (w *world) sort() {
 	}
 }
 
-// nameCycle tells the units of a circle of peers that they are one.
+// nameCycle tells the units of a circle of peers that they are one. Of a long
+// one it names the beginning.
 func nameCycle(units []*unit) {
+	const most = 8
 	var names []string
-	for _, u := range units {
+	for _, u := range units[:min(len(units), most)] {
 		names = append(names, u.Name)
+	}
+	if more := len(units) - most; more > 0 {
+		names = append(names, fmt.Sprintf("%d more", more))
 	}
 	text := strings.Join(append(names, names[0]), " -> ")
 	for _, u := range units {

@@ -54,7 +54,7 @@ func (w *world) put(u *unit, m *machine) {
 			return t.Placement.Unit == other.Name && t.Placement.Machine == m.ID
 		})
 		w.release(other, m, fmt.Sprintf("replaced by Unit(%s)", u.Name))
-		other.on = slices.DeleteFunc(other.on, func(on *machine) bool { return on == m })
+		other.leave(m)
 	}
 	m.settle(u)
 	hash := u.Hash
@@ -72,7 +72,7 @@ func (w *world) put(u *unit, m *machine) {
 func (w *world) placeGlobal(u *unit) {
 	refused := verdicts{}
 	for _, m := range u.class.machines {
-		if slices.Contains(u.on, m) {
+		if u.runsOn(m) {
 			continue
 		}
 		switch v := w.fit(u, m); v {
@@ -194,7 +194,7 @@ func (w *world) replaceable(u *unit, m *machine) []*unit {
 		return nil
 	}
 	for _, other := range m.units {
-		if other.Requirements.Global || !slices.Contains(other.on, m) || !u.displaces(other) {
+		if other.Requirements.Global || !other.runsOn(m) || !u.displaces(other) {
 			continue
 		}
 		if slices.ContainsFunc(other.tokens, func(p fleet.Placement) bool { return p.Machine == m.ID }) {
@@ -205,16 +205,16 @@ func (w *world) replaceable(u *unit, m *machine) []*unit {
 }
 
 // followers are the units that are to come to u's machine, those that follow
-// its followers included.
+// its followers included. A unit with peers of its own has no choice anyway.
 func (w *world) followers(u *unit) []*unit {
-	if len(u.follows) == 0 {
+	if len(u.follows) == 0 || len(u.peers) > 0 {
 		return nil
 	}
-	all := []*unit{u}
+	all, seen := []*unit{u}, map[*unit]bool{u: true}
 	for i := 0; i < len(all); i++ {
 		for _, f := range all[i].follows {
-			if len(f.on) == 0 && f.cycle == "" && !f.Requirements.Global && !slices.Contains(all, f) {
-				all = append(all, f)
+			if len(f.on) == 0 && f.cycle == "" && !f.Requirements.Global && !seen[f] {
+				all, seen[f] = append(all, f), true
 			}
 		}
 	}

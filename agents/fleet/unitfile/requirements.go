@@ -47,12 +47,13 @@ var known = []string{
 // have; the Requirements then hold everything but that value.
 func (f File) Requirements(name string) (fleet.Requirements, []string, error) {
 	r := reader{values: map[string][]string{}}
-	expand := specifiers(name)
+	expand, unknown := specifiers(name), map[string]bool{}
 	for _, o := range f.options {
 		if o.Section != Section {
 			continue
 		}
-		if !slices.Contains(known, o.Name) && !slices.Contains(r.req.Unknown, o.Name) {
+		if !slices.Contains(known, o.Name) && !unknown[o.Name] {
+			unknown[o.Name] = true
 			r.req.Unknown = append(r.req.Unknown, o.Name)
 			r.warn("unrecognized requirement in [X-Fleet] section: %q", o.Name)
 		}
