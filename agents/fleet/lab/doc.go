@@ -1,7 +1,6 @@
 // Package lab tests the scheduler as a whole, on one computer: a machine is a
 // network name space with our init as process 1 of name spaces of its own, and
-// in it the agent and the engine as a service that this init starts, watches
-// and restarts; the members of the key-value store are processes in network
+// in it fleetd as a service that this init starts, watches and restarts; the members of the key-value store are processes in network
 // name spaces too. There is nothing but tests here.
 //
 // Cables are pulled, processes killed and frozen, machines lose power. What the

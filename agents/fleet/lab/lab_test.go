@@ -200,7 +200,8 @@ func (l *lab) newMachine(i int, endpoints string) *machine {
 StartLimitIntervalSec=0
 [Service]
 Type=notify
-Environment=LAB_PROGRAM=fleetd LAB_STORE=%s LAB_ADDRESS=10.79.0.%d
+StateDirectory=fleet
+Environment=LAB_PROGRAM=fleetd FLEET_ETCD_SERVERS=%s FLEET_PUBLIC_IP=10.79.0.%d FLEET_AGENT_TTL=%s FLEET_ENGINE_RECONCILE_INTERVAL=0.4
 ExecStart=/box/test
 Restart=always
 RestartSec=100ms
@@ -209,7 +210,7 @@ WatchdogSignal=SIGKILL
 TimeoutStopSec=30
 StandardOutput=append:/var/lib/fleetd.log
 StandardError=inherit
-`, endpoints, 1+i), 0o644))
+`, endpoints, 1+i, ttl), 0o644))
 	must(l.t, os.Symlink("../fleet.service", filepath.Join(m.dir, "etc/systemd/system/multi-user.target.wants/fleet.service")))
 	l.t.Cleanup(func() {
 		if l.t.Failed() && m.cmd != nil {
