@@ -15,6 +15,7 @@ import (
 	"github.com/coracle-os/coracle/agents/fleet/api/client"
 	"github.com/coracle-os/coracle/agents/fleet/api/schema"
 	"github.com/coracle-os/coracle/agents/fleet/unitfile"
+	"github.com/coracle-os/coracle/agents/kv/kvtest"
 )
 
 // errorBody is what an error looks like.
@@ -455,13 +456,10 @@ func TestNotReady(t *testing.T) {
 			t.Errorf("GET %s: %d %s", path, code, body)
 		}
 	}
-	s, err := startStore(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	l = newLabOn(t, s, func(o *Options) { o.Timeout = 100 * time.Millisecond })
-	s.etcd.Server.HardStop()
-	s.etcd.Close()
+	members := kvtest.Start(t, kvtest.Config(t, 0, t.TempDir()))
+	l = newLabOn(t, members[0].Config().ListenClientUrls[0].String(), func(o *Options) { o.Timeout = 100 * time.Millisecond })
+	members[0].Server.HardStop()
+	members[0].Close()
 	for _, c := range []struct{ method, path, body string }{
 		{"GET", "/fleet/v1/units", ""}, {"GET", "/fleet/v1/units/a.service", ""}, {"GET", "/fleet/v1/machines", ""}, {"GET", "/fleet/v1/state", ""},
 		{"PUT", "/fleet/v1/units/a.service", `{"desiredState":"loaded"}`}, {"DELETE", "/fleet/v1/units/a.service", ""},
@@ -471,11 +469,9 @@ func TestNotReady(t *testing.T) {
 			t.Errorf("without the KV: %s %s: %d %s", c.method, c.path, code, body)
 		}
 	}
-	_, err = l.client.Units(t.Context())
-	if !client.IsUnavailable(err) {
+	if _, err := l.client.Units(t.Context()); !client.IsUnavailable(err) {
 		t.Errorf("client: %v", err)
 	}
-	s.client.Close()
 }
 
 func TestDiscovery(t *testing.T) {
