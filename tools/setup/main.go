@@ -47,6 +47,7 @@ func needs() []need {
 		{"iproute2", "tests: network namespaces"},
 		{"etcd-client", "tests: etcdctl of the v2 API's time"},
 		{"etcd-server", "tests: an etcd with the v2 API of its time, as the other side"},
+		{"systemd", "tests: systemd-analyze reads the same calendar expressions and time spans"},
 		{"nftables", "tests: rules that containers set"},
 	}
 }

@@ -128,7 +128,8 @@ func digits(s string) (string, string) {
 	return s[:n], s[n:]
 }
 
-// Format writes a time span as systemctl shows it: "1min 30s", "infinity".
+// Format writes a time span as systemctl shows it: "1min 30s", "1.500000s",
+// "infinity".
 func Format(d time.Duration) string {
 	if d == Infinity {
 		return "infinity"
@@ -137,16 +138,24 @@ func Format(d time.Duration) string {
 		return "0"
 	}
 	steps := []struct {
-		name string
-		unit time.Duration
-	}{{"y", year}, {"month", year / 12}, {"w", 7 * day}, {"d", day}, {"h", time.Hour}, {"min", time.Minute},
-		{"s", time.Second}, {"ms", time.Millisecond}, {"us", time.Microsecond}}
+		name     string
+		unit     time.Duration
+		decimals int
+	}{{"y", year, 0}, {"month", year / 12, 0}, {"w", 7 * day, 0}, {"d", day, 0}, {"h", time.Hour, 0}, {"min", time.Minute, 0},
+		{"s", time.Second, 6}, {"ms", time.Millisecond, 3}, {"us", time.Microsecond, 0}}
 	var parts []string
 	for _, s := range steps {
-		if n := d / s.unit; n > 0 {
-			parts = append(parts, strconv.FormatInt(int64(n), 10)+s.name)
-			d -= n * s.unit
+		n, rest := d/s.unit, d%s.unit/time.Microsecond
+		if n == 0 {
+			continue
 		}
+		text := strconv.FormatInt(int64(n), 10)
+		d -= n * s.unit
+		if s.decimals > 0 && rest > 0 {
+			text += fmt.Sprintf(".%0*d", s.decimals, rest)
+			d = 0
+		}
+		parts = append(parts, text+s.name)
 	}
 	return strings.Join(parts, " ")
 }

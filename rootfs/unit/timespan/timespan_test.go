@@ -3,7 +3,14 @@ package timespan
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
 	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -35,10 +42,65 @@ func TestRecorded(t *testing.T) {
 	}
 }
 
+// TestAgainstSystemd compares generated time spans with systemd-analyze: the
+// microseconds and how they are written.
+func TestAgainstSystemd(t *testing.T) {
+	r := rand.New(rand.NewPCG(252, 39))
+	names := []string{"", "bananas"}
+	for n := range units {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	var list []string
+	for range 2000 {
+		var s strings.Builder
+		for more := true; more; more = r.IntN(3) == 0 {
+			fmt.Fprint(&s, r.IntN(1+[]int{9, 99, 9999}[r.IntN(3)]))
+			if r.IntN(4) == 0 {
+				fmt.Fprintf(&s, ".%0*d", 1+r.IntN(7), r.IntN(10))
+			}
+			s.WriteString([]string{"", " "}[r.IntN(2)] + names[r.IntN(len(names))] + []string{"", " "}[r.IntN(2)])
+		}
+		list = append(list, s.String())
+	}
+	said := map[string]string{}
+	for rest := list; len(rest) > 0; {
+		out, err := exec.Command("systemd-analyze", append([]string{"timespan", "--"}, rest...)...).Output()
+		if errors.Is(err, exec.ErrNotFound) {
+			t.Fatalf("%v: install the Debian package systemd", err)
+		}
+		n := 0
+		for _, block := range strings.Split(strings.TrimRight(string(out), "\n"), "\n\n") {
+			lines := strings.Split(block, "\n")
+			if len(lines) < 3 {
+				continue
+			}
+			_, micros, _ := strings.Cut(lines[1], ": ")
+			_, human, _ := strings.Cut(lines[2], ": ")
+			said[rest[n]] = micros + " " + human
+			n++
+		}
+		rest = rest[min(n+1, len(rest)):] // it ends with one that is wrong
+	}
+	for _, text := range list {
+		have := ""
+		if d, err := Parse(text, time.Second); err == nil {
+			have = fmt.Sprint(d.Microseconds(), " ", Format(d))
+		}
+		want := said[text]
+		if d, err := strconv.ParseInt(strings.Fields(want + " 0")[0], 10, 64); err == nil && d > Infinity.Microseconds() {
+			continue // longer than a time.Duration
+		}
+		if have != want {
+			t.Errorf("Parse(%q) = %q, systemd says %q", text, have, want)
+		}
+	}
+}
+
 func TestFormat(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		Infinity: "infinity", 0: "0", 90 * time.Second: "1min 30s", 100 * time.Millisecond: "100ms",
-		time.Hour + 2*time.Microsecond: "1h 2us", 36 * time.Hour: "1d 12h",
+		time.Hour + 2*time.Microsecond: "1h 2us", 1500 * time.Millisecond: "1.500000s", 36 * time.Hour: "1d 12h",
 	} {
 		if have := Format(d); have != want {
 			t.Errorf("Format(%d) = %q, want %q", int64(d), have, want)
