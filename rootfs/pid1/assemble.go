@@ -94,6 +94,7 @@ func (p *process) serve(ctx context.Context, s *supervisor.Supervisor) {
 	p.keep("notifications", func() error { return p.notify.Run(s) })
 	p.keep("control groups", func() error { return s.WatchGroups() })
 	p.keep("sockets", func() error { return s.WatchSockets() })
+	p.keep("the clock", func() error { return s.WatchClock() })
 	p.keep("control", func() error {
 		l, err := control.Listen(control.SocketPath)
 		if err != nil {

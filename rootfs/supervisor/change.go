@@ -195,12 +195,19 @@ func (s *Supervisor) needed(name string) bool {
 	return false
 }
 
-// triggered tells the units that start this one (sockets) about its state.
+// trigger is the driver of a unit that starts another one.
+type trigger interface {
+	// triggerChanged is called when the other unit has come up or gone down.
+	triggerChanged(other *live, to transaction.State)
+}
+
+// triggered tells the units that start this one (sockets, timers) about its
+// state.
 func (s *Supervisor) triggered(l *live, to transaction.State) {
 	for _, name := range s.graph.By(l.u.Name, unit.Triggers) {
 		if o := s.units[name]; o != nil {
-			if d, ok := o.d.(*socketDriver); ok {
-				s.guard(o, func() { d.serviceChanged(l, to) })
+			if d, ok := o.d.(trigger); ok {
+				s.guard(o, func() { d.triggerChanged(l, to) })
 			}
 		}
 	}

@@ -21,6 +21,8 @@ func (s *Supervisor) newDriver(l *live) driver {
 		return s.newService(l)
 	case l.u.Kind == unit.KindSocket && l.u.Socket != nil:
 		return s.newSocket(l)
+	case l.u.Kind == unit.KindTimer && l.u.Timer != nil:
+		return s.newTimer(l)
 	case l.u.Kind == unit.KindTarget, l.u.Kind == unit.KindSlice:
 		return &passive{s: s, l: l, supported: true, word: "active"}
 	case l.u.Kind == unit.KindMount && mounted(s.cfg.Proc, l.u):

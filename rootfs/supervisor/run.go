@@ -282,5 +282,8 @@ func (s *Supervisor) end(j *jobs.Job, r jobs.Result) {
 		s.needless(l)
 	}
 	s.queue.Finish(j, r)
+	if l := s.units[j.Unit]; l != nil && down(l.active()) {
+		s.triggered(l, l.active()) // its state did not change if a condition was false
+	}
 	s.dirty, s.collect = true, true
 }

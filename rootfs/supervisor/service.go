@@ -32,7 +32,7 @@ type serviceDriver struct {
 	populated bool // the control group exists and was populated when last seen
 	spent     bool // the control group must be made anew before it is used again
 	oomKills  int64
-	timers    map[service.Timer]*timer
+	timers    map[service.Timer]*armed
 	watching  bool // a poll for the PID file is on
 	again     bool // the next start is by itself
 	socket    int  // connection of an instance with Accept=yes, or -1
@@ -42,15 +42,15 @@ type serviceDriver struct {
 	mainEnd   time.Time
 }
 
-// timer is one armed timer; a stopped one that fires late is recognised by
+// armed is one armed timer; a stopped one that fires late is recognised by
 // its identity.
-type timer struct {
+type armed struct {
 	t  *time.Timer
 	at time.Time
 }
 
 func (s *Supervisor) newService(l *live) *serviceDriver {
-	d := &serviceDriver{s: s, l: l, cfg: l.u.Service, timers: map[service.Timer]*timer{}, socket: -1}
+	d := &serviceDriver{s: s, l: l, cfg: l.u.Service, timers: map[service.Timer]*armed{}, socket: -1}
 	d.m = service.New(l.u.Name, d.cfg, d)
 	d.group = s.cfg.Cgroups.Group(s.cgroupPath(l.u))
 	return d
@@ -309,7 +309,7 @@ func (d *serviceDriver) Arm(which service.Timer, after time.Duration) {
 	if which == service.StateTimer && d.m.State() == service.AutoRestart {
 		after = coalesce(after)
 	}
-	t := &timer{at: time.Now().Add(after)}
+	t := &armed{at: time.Now().Add(after)}
 	t.t = d.s.after(after, func() {
 		if d.timers[which] != t {
 			return

@@ -9,6 +9,7 @@ import (
 	"github.com/coracle-os/coracle/rootfs/control"
 	"github.com/coracle-os/coracle/rootfs/transaction"
 	"github.com/coracle-os/coracle/rootfs/unit"
+	"github.com/coracle-os/coracle/rootfs/unit/timespan"
 )
 
 // handleShow answers show, one response for each unit. What a file of the
@@ -92,6 +93,11 @@ func yes(b bool) string {
 		return "yes"
 	}
 	return "no"
+}
+
+// sinceBoot renders a time as a span since the kernel started.
+func (s *Supervisor) sinceBoot(t time.Time) string {
+	return timespan.Format((s.cfg.Uptime + t.Sub(s.started)).Truncate(time.Microsecond))
 }
 
 // ownProperties are those of the manager itself.

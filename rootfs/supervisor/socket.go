@@ -225,9 +225,9 @@ func endpoint(a unix.Sockaddr) string {
 	}
 }
 
-// serviceChanged is called when the service that this socket starts has come
+// triggerChanged is called when the service that this socket starts has come
 // up or gone down.
-func (d *socketDriver) serviceChanged(sv *live, to transaction.State) {
+func (d *socketDriver) triggerChanged(sv *live, to transaction.State) {
 	if d.cfg.Accept || d.sub != "listening" && d.sub != "running" {
 		return
 	}

@@ -88,12 +88,14 @@ type Automount struct {
 type Timer struct {
 	OnActive, OnBoot, OnStartup, OnUnitActive, OnUnitInactive []time.Duration
 
-	OnCalendar      []string
-	AccuracySec     time.Duration
-	RandomizedDelay time.Duration
-	Persistent      bool
-	RemainAfterEnd  bool
-	Unit            string
+	OnCalendar       []string // expressions that package calendar can read
+	OnClockChange    bool
+	AccuracySec      time.Duration
+	RandomizedDelay  time.Duration
+	FixedRandomDelay bool
+	Persistent       bool // only with OnCalendar
+	RemainAfterEnd   bool
+	Unit             string
 }
 
 // Path is the [Path] section.

@@ -114,9 +114,10 @@ func Finish(u *unit.Unit) {
 		if t.Unit == "" {
 			t.Unit = name.WithKind(u.Name, "service")
 		}
-		if len(t.OnActive)+len(t.OnBoot)+len(t.OnStartup)+len(t.OnUnitActive)+len(t.OnUnitInactive)+len(t.OnCalendar) == 0 {
+		if len(t.OnActive)+len(t.OnBoot)+len(t.OnStartup)+len(t.OnUnitActive)+len(t.OnUnitInactive)+len(t.OnCalendar) == 0 && !t.OnClockChange {
 			err = errors.New("Timer unit lacks value setting. Refusing.")
 		}
+		t.Persistent = t.Persistent && len(t.OnCalendar) > 0
 	case unit.KindPath:
 		if u.Path.Unit == "" {
 			u.Path.Unit = name.WithKind(u.Name, "service")

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/coracle-os/coracle/rootfs/unit"
+	schedule "github.com/coracle-os/coracle/rootfs/unit/calendar"
 )
 
 var unitSettings = map[string]setting{
@@ -176,8 +177,8 @@ var otherSettings = map[string]map[string]setting{
 		"RemainAfterElapse":  boolean(func(u *unit.Unit) *bool { return &u.Timer.RemainAfterEnd }),
 		"Unit":               unitName(func(u *unit.Unit) *string { return &u.Timer.Unit }),
 		"WakeSystem":         ignore,
-		"FixedRandomDelay":   ignore,
-		"OnClockChange":      ignore,
+		"FixedRandomDelay":   boolean(func(u *unit.Unit) *bool { return &u.Timer.FixedRandomDelay }),
+		"OnClockChange":      boolean(func(u *unit.Unit) *bool { return &u.Timer.OnClockChange }),
 		"OnTimezoneChange":   ignore,
 	},
 	"Path": {
@@ -212,8 +213,14 @@ func calendar(p *pass, value string) error {
 		return resetTimer(p)
 	}
 	v, err := p.x.Expand(value)
+	if err == nil {
+		_, err = schedule.Parse(v, schedule.System())
+	}
+	if err != nil {
+		return fmt.Errorf("Failed to parse calendar specification, ignoring: %w", err)
+	}
 	p.u.Timer.OnCalendar = append(p.u.Timer.OnCalendar, v)
-	return err
+	return nil
 }
 
 func resetTimer(p *pass) error {
