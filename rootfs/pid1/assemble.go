@@ -95,6 +95,7 @@ func (p *process) serve(ctx context.Context, s *supervisor.Supervisor) {
 	p.keep("control groups", func() error { return s.WatchGroups() })
 	p.keep("sockets", func() error { return s.WatchSockets() })
 	p.keep("the clock", func() error { return s.WatchClock() })
+	p.keep("mounts", func() error { return s.WatchMounts() })
 	p.keep("control", func() error {
 		l, err := control.Listen(control.SocketPath)
 		if err != nil {

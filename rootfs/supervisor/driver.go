@@ -3,8 +3,6 @@ package supervisor
 import (
 	"encoding/hex"
 	"errors"
-	"os"
-	"strings"
 	"time"
 
 	"github.com/coracle-os/coracle/rootfs/early"
@@ -23,17 +21,19 @@ func (s *Supervisor) newDriver(l *live) driver {
 		return s.newSocket(l)
 	case l.u.Kind == unit.KindTimer && l.u.Timer != nil:
 		return s.newTimer(l)
+	case l.u.Kind == unit.KindPath && l.u.Path != nil:
+		return s.newPath(l)
 	case l.u.Kind == unit.KindTarget, l.u.Kind == unit.KindSlice:
 		return &passive{s: s, l: l, supported: true, word: "active"}
-	case l.u.Kind == unit.KindMount && mounted(s.cfg.Proc, l.u):
-		return &passive{s: s, l: l, supported: true, up: true, word: "mounted"}
+	case l.u.Kind == unit.KindMount && l.u.Mount != nil:
+		return s.newMount(l)
 	default:
 		return &passive{s: s, l: l, word: "active"}
 	}
 }
 
-// passive is a unit without anything of its own to run: a target, a slice, a
-// mount that stage 1 made, or a kind that is not supported.
+// passive is a unit without anything of its own to run: a target, a slice, or a
+// kind that is not supported.
 type passive struct {
 	s         *Supervisor
 	l         *live
@@ -74,22 +74,6 @@ func (p *passive) configure(*unit.Unit)         {}
 func (p *passive) result() string               { return "success" }
 func (p *passive) kill(string, int) int         { return 0 }
 func (p *passive) properties(func(n, v string)) {}
-
-// mounted reports whether something is mounted where a mount unit says, or,
-// without a file, where its name says.
-func mounted(proc string, u *unit.Unit) bool {
-	where := mountPoint(u)
-	b, err := os.ReadFile(proc + "/self/mountinfo")
-	if where == "" || err != nil {
-		return false
-	}
-	for line := range strings.Lines(string(b)) {
-		if f := strings.Fields(line); len(f) > 4 && f[4] == where {
-			return true
-		}
-	}
-	return false
-}
 
 // newID returns 128 random bits as 32 hexadecimal digits.
 func newID() string {

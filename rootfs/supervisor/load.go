@@ -19,6 +19,13 @@ func (s *Supervisor) require(name string) *live {
 		s.touch(l.u.Name)
 	}
 	u := s.cfg.Units.Get(name)
+	if u.LoadState == unit.NotFound {
+		if by := s.adopted(u.Name); by != nil {
+			s.cfg.Units.Forget(u.Name)
+			s.cfg.Units.Add(by)
+			u = by
+		}
+	}
 	s.adopt()
 	return s.units[u.Name]
 }

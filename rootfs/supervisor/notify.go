@@ -178,14 +178,6 @@ func slicePath(slice string) string {
 	return p + "/" + base + ".slice"
 }
 
-// mountPoint returns where a mount unit mounts.
-func mountPoint(u *unit.Unit) string {
-	if u.Mount != nil {
-		return u.Mount.Where
-	}
-	return ""
-}
-
 // WatchGroups hands the ends of control groups to the loop until watching
 // fails.
 func (s *Supervisor) WatchGroups() error { return s.cfg.Watcher.Run(s.GroupEmpty) }

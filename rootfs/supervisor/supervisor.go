@@ -9,8 +9,8 @@
 //
 // It follows systemd 252 in what a unit's change of state does to others
 // (BindsTo=, OnFailure=, StopWhenUnneeded=, start limits, unloading). Left out
-// on purpose: D-Bus, user instances, generators, timer, path, automount and swap
-// units, whose start ends with "unsupported".
+// on purpose: D-Bus, user instances, generators, and automount and swap units,
+// whose start ends with "unsupported".
 package supervisor
 
 import (
