@@ -23,6 +23,7 @@ import (
 	"github.com/coracle-os/coracle/rootfs/provision"
 	"github.com/coracle-os/coracle/rootfs/spawn"
 	"github.com/coracle-os/coracle/rootfs/systemctl"
+	"github.com/coracle-os/coracle/rootfs/systemdanalyze"
 	"github.com/coracle-os/coracle/rootfs/systemdescape"
 	"github.com/coracle-os/coracle/rootfs/updatectl"
 	"github.com/coracle-os/coracle/rootfs/waitonline"
@@ -44,6 +45,7 @@ func programs() map[string]program.Main {
 		"reboot":                       systemctl.Main,
 		"shutdown":                     systemctl.Main,
 		"systemctl":                    systemctl.Main,
+		"systemd-analyze":              systemdanalyze.Main,
 		"systemd-escape":               systemdescape.Main,
 		"systemd-journald":             journald.Main,
 		"systemd-modules-load":         modload.Main,

@@ -185,6 +185,7 @@ func verbs() map[string]verb {
 		"list-units":            {run: (*tool).listUnits, help: "list loaded units"},
 		"list-jobs":             {run: (*tool).listJobs, help: "list queued jobs"},
 		"list-sockets":          {run: (*tool).listSockets, help: "list socket units"},
+		"list-timers":           {run: (*tool).listTimers, help: "list timer units"},
 		"list-dependencies":     {run: (*tool).listDependencies, help: "show what a unit pulls in"},
 		"list-unit-files":       {run: (*tool).listUnitFiles, help: "list unit files", filePart: true},
 		"cat":                   {run: (*tool).cat, min: 1, help: "show units' files", filePart: true},
