@@ -3,8 +3,8 @@
 // standard streams; systemd.exec(5). It is used by PID 1.
 //
 // A command's environment is made anew for every command, environment files
-// included, because an ExecStartPre= may write them. Left out on purpose:
-// DynamicUser= and everything that needs a mount namespace or capabilities.
+// included, because an ExecStartPre= may write them. What the process sees of
+// the machine is planned here and done by rootfs/sandbox.
 package execcontext
 
 import (
@@ -69,6 +69,9 @@ func (sys System) Prepare(r Request) (*Prepared, error) {
 		return nil, err
 	}
 	p.Spec.User = who.credential
+	if p.Spec.Sandbox, err = sys.sandbox(r); err != nil {
+		return nil, err
+	}
 	if p.Spec.Dir, err = sys.directory(c, who); err != nil {
 		return nil, err
 	}

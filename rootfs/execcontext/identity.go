@@ -36,12 +36,21 @@ func (id identity) env() []string {
 func (sys System) identity(r Request) (identity, error) {
 	c := r.Context
 	var id identity
-	if c.User == "" && c.Group == "" && len(c.SupplementaryGroups) == 0 {
+	if c.User == "" && c.Group == "" && len(c.SupplementaryGroups) == 0 && !c.DynamicUser {
 		return id, nil
 	}
 	groups := sys.database("group")
-	if c.User != "" {
-		if err := id.user(sys.database("passwd"), c.User); err != nil {
+	passwd, user := sys.database("passwd"), c.User
+	if c.DynamicUser && user == "" {
+		user = dynamicName(r.Unit)
+	}
+	if user != "" {
+		err := id.user(passwd, user)
+		if err != nil && c.DynamicUser {
+			id.dynamic(passwd, user)
+			err = nil
+		}
+		if err != nil {
 			return id, err
 		}
 	}

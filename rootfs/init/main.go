@@ -25,6 +25,7 @@ import (
 	"github.com/coracle-os/coracle/rootfs/systemctl"
 	"github.com/coracle-os/coracle/rootfs/systemdanalyze"
 	"github.com/coracle-os/coracle/rootfs/systemdescape"
+	"github.com/coracle-os/coracle/rootfs/systemdrun"
 	"github.com/coracle-os/coracle/rootfs/updatectl"
 	"github.com/coracle-os/coracle/rootfs/waitonline"
 )
@@ -51,6 +52,7 @@ func programs() map[string]program.Main {
 		"systemd-modules-load":         modload.Main,
 		"systemd-networkd":             networkd.Main,
 		"systemd-networkd-wait-online": waitonline.Main,
+		"systemd-run":                  systemdrun.Main,
 		"updatectl":                    updatectl.Main,
 	}
 }

@@ -54,7 +54,7 @@ func newBox(t *testing.T) string {
 	build(t, "github.com/coracle-os/coracle/rootfs/init", filepath.Join(dir, "init"))
 	build(t, "./testdata/probe", filepath.Join(dir, "probe"))
 	must(t, os.Mkdir(filepath.Join(dir, "bin"), 0o755))
-	for _, name := range []string{"systemctl", "journalctl", "systemd-journald", "systemd-escape"} {
+	for _, name := range []string{"systemctl", "journalctl", "systemd-journald", "systemd-escape", "systemd-run"} {
 		must(t, os.Symlink("../init", filepath.Join(dir, "bin", name)))
 	}
 	self, err := os.Executable()

@@ -1,16 +1,20 @@
 package spawn
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/coracle-os/coracle/rootfs/sandbox"
 )
 
 // ShimName is the name (argv[0]) under which the init binary runs Shim.
@@ -31,6 +35,7 @@ type shim struct {
 	groups  []int
 	user    *[2]int
 	dir     string
+	sandbox sandbox.Plan
 }
 
 type limit struct {
@@ -48,6 +53,7 @@ func Shim(args []string, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "%s: wrong arguments (%v); PID 1 calls it, people do not\n", ShimName, err)
 		return StatusExec
 	}
+	runtime.LockOSThread() // namespaces and capabilities are the thread's
 	if status, err := s.apply(); err != nil {
 		fmt.Fprintf(stderr, "Failed to set up %s: %v\n", rest[0], err)
 		return status
@@ -108,6 +114,8 @@ func (s *shim) word(key, value string) error {
 	case "user":
 		s.user = new([2]int)
 		_, err = fmt.Sscanf(value, "%d:%d", &s.user[0], &s.user[1])
+	case "sandbox":
+		err = json.Unmarshal([]byte(value), &s.sandbox)
 	case "dir":
 		s.dir = value
 	default:
@@ -146,6 +154,12 @@ func (s shim) apply() (int, error) {
 	if !s.sigpipe {
 		signal.Ignore(unix.SIGPIPE)
 	}
+	if err := s.sandbox.Namespaces(); err != nil {
+		return StatusNamespace, err
+	}
+	if err := s.sandbox.Bound(); err != nil {
+		return StatusCaps, err
+	}
 	if err := os.Chdir(s.dir); err != nil {
 		return StatusChdir, err
 	}
@@ -177,6 +191,9 @@ func (s shim) credentials() (int, error) {
 	if s.user == nil {
 		return 0, nil
 	}
+	if err := s.sandbox.Keep(); err != nil {
+		return StatusCaps, err
+	}
 	if err := syscall.Setgroups(s.groups); err != nil {
 		return StatusGroup, fmt.Errorf("set the supplementary groups: %w", err)
 	}
@@ -185,6 +202,9 @@ func (s shim) credentials() (int, error) {
 	}
 	if err := syscall.Setuid(s.user[0]); err != nil {
 		return StatusUser, fmt.Errorf("set the user %d: %w", s.user[0], err)
+	}
+	if err := s.sandbox.Raise(); err != nil {
+		return StatusCaps, err
 	}
 	return 0, nil
 }

@@ -9,11 +9,11 @@
 // milliseconds, so only units that ask for such things pay.
 //
 // A program that cannot be started fails with the exit statuses of
-// systemd.exec(5), 200 and up. Left out on purpose: namespaces and
-// capabilities.
+// systemd.exec(5), 200 and up. Namespaces and capabilities are rootfs/sandbox's.
 package spawn
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -22,25 +22,28 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/coracle-os/coracle/rootfs/sandbox"
 	"github.com/coracle-os/coracle/rootfs/unit"
 )
 
 // Exit statuses of a process that failed before its program ran, as in
 // systemd.exec(5).
 const (
-	StatusChdir    = 200
-	StatusNice     = 201
-	StatusFDs      = 202
-	StatusExec     = 203
-	StatusLimits   = 205
-	StatusOOM      = 206
-	StatusSignal   = 207
-	StatusStdin    = 208
-	StatusStdout   = 209
-	StatusGroup    = 216
-	StatusUser     = 217
-	StatusSession  = 220
-	StatusNewPrivs = 227
+	StatusChdir     = 200
+	StatusNice      = 201
+	StatusFDs       = 202
+	StatusExec      = 203
+	StatusLimits    = 205
+	StatusOOM       = 206
+	StatusSignal    = 207
+	StatusStdin     = 208
+	StatusStdout    = 209
+	StatusGroup     = 216
+	StatusUser      = 217
+	StatusSession   = 220
+	StatusCaps      = 218
+	StatusNamespace = 226
+	StatusNewPrivs  = 227
 )
 
 // Error is a failure that counts as the exit of the process with Status: the
@@ -80,6 +83,7 @@ type Spec struct {
 	Nice           *int
 	OOMScoreAdjust *int
 	NoNewPrivs     bool
+	Sandbox        sandbox.Plan
 	DefaultSIGPIPE bool // otherwise SIGPIPE is ignored, as systemd does
 
 	Cgroup  int    // descriptor of the control group's directory; -1: PID 1's own
@@ -110,7 +114,7 @@ func (st Starter) fork(path string, args []string, attr *syscall.ProcAttr) (int,
 
 // needsShim reports whether the process must be started through Shim.
 func (s Spec) needsShim() bool {
-	return s.Umask != DefaultUmask || len(s.Limits) > 0 || s.Nice != nil || s.OOMScoreAdjust != nil || s.NoNewPrivs ||
+	return s.Umask != DefaultUmask || len(s.Limits) > 0 || s.Nice != nil || s.OOMScoreAdjust != nil || s.NoNewPrivs || !s.Sandbox.Zero() ||
 		s.DefaultSIGPIPE || len(s.Passed) > 0 || s.TTY != "" || s.User != nil && s.Dir != "" && s.Dir != "/"
 }
 
@@ -222,6 +226,11 @@ func (s Spec) words(ready int) []string {
 	}
 	if s.OOMScoreAdjust != nil {
 		w = append(w, "oom="+strconv.Itoa(*s.OOMScoreAdjust))
+	}
+	if !s.Sandbox.Zero() {
+		if plan, err := json.Marshal(s.Sandbox); err == nil {
+			w = append(w, "sandbox="+string(plan))
+		}
 	}
 	if s.NoNewPrivs {
 		w = append(w, "nonewprivs=1")

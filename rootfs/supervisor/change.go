@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"strings"
 	"time"
 
 	"github.com/coracle-os/coracle/rootfs/jobs"
@@ -124,8 +125,10 @@ func (s *Supervisor) wentDown(l *live, c change, expected bool) {
 		l.settled = true
 		if c.to == transaction.Failed {
 			s.startAll(l, unit.OnFailure)
+			s.act(l, "FailureAction", l.u.FailureAction)
 		} else if !down(c.from) {
 			s.startAll(l, unit.OnSuccess)
+			s.act(l, "SuccessAction", l.u.SuccessAction)
 		}
 	}
 	if !expected {
@@ -154,6 +157,18 @@ func (s *Supervisor) startAll(l *live, kind unit.Dep) {
 		s.log(6, l.u.Name, "Triggering %s= dependencies.", kind)
 		s.request(transaction.Start, other, string(kind)+" of "+l.u.Name)
 	}
+}
+
+// act ends the machine as FailureAction= and its relatives ask for.
+func (s *Supervisor) act(l *live, setting, action string) {
+	how, force, _ := strings.Cut(action, "-")
+	to := map[string]Outcome{"reboot": Reboot, "poweroff": PowerOff, "halt": Halt, "exit": PowerOff}[how]
+	if to == "" || s.stopping {
+		return
+	}
+	s.log(1, l.u.Name, "%s=%s: the machine goes down because of %s.", setting, action, l.u.Name)
+	level := map[string]int{"force": 1, "immediate": 2}[force]
+	go s.Post(func() { _ = s.shutdown(to, level) }) // later, so that this step is complete
 }
 
 // request queues a job that nobody waits for.

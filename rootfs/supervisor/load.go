@@ -1,6 +1,9 @@
 package supervisor
 
 import (
+	"os"
+	"strings"
+
 	"github.com/coracle-os/coracle/rootfs/transaction"
 	"github.com/coracle-os/coracle/rootfs/unit"
 )
@@ -109,6 +112,9 @@ func (s *Supervisor) reload() error {
 	return nil
 }
 
+// transient is where systemd-run writes its units.
+const transient = "/run/systemd/transient/"
+
 // unload forgets units that are down, have no job and that no unit which stays
 // names. Their counters go with them, as systemd's do.
 func (s *Supervisor) unload() {
@@ -131,6 +137,9 @@ func (s *Supervisor) unload() {
 	gone := false
 	for name := range s.units {
 		if !keep[name] {
+			if f := s.units[name].u.FragmentPath; strings.HasPrefix(f, transient) {
+				_ = os.Remove(f) // written by systemd-run, for this once
+			}
 			delete(s.units, name)
 			s.cfg.Units.Forget(name)
 			s.touch(name)

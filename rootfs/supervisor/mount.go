@@ -250,26 +250,30 @@ func (s *Supervisor) adopted(unitName string) *unit.Unit {
 }
 
 // WatchMounts tells mount units what others mount and unmount, until watching
-// fails.
+// fails. The kernel's table is opened anew for each wait, since kernels tell of
+// the second of two changes only those who have (seen with 6.18); and opened
+// before it is looked at, so that nothing is missed.
 func (s *Supervisor) WatchMounts() error {
-	f, err := os.Open(s.cfg.Proc + "/self/mountinfo")
-	if err != nil {
-		return fmt.Errorf("watch mounts: %w", err)
-	}
-	defer f.Close()
 	for {
+		f, err := os.Open(s.cfg.Proc + "/self/mountinfo")
+		if err != nil {
+			return fmt.Errorf("watch mounts: %w", err)
+		}
+		s.Post(s.mountsChanged)
 		fds := []unix.PollFd{{Fd: int32(f.Fd()), Events: unix.POLLPRI}}
-		if _, err := unix.Poll(fds, -1); err != nil && !errors.Is(err, unix.EINTR) {
+		_, err = unix.Poll(fds, -1)
+		f.Close()
+		if err != nil && !errors.Is(err, unix.EINTR) {
 			return fmt.Errorf("watch mounts: %w", err)
 		}
 		time.Sleep(mountPause)
-		s.Post(s.mountsChanged)
 	}
 }
 
 // mountPause bounds how often the table is read: containers change it a lot.
 const mountPause = 20 * time.Millisecond
 
+// mountsChanged looks at the table; it runs in the loop.
 func (s *Supervisor) mountsChanged() {
 	mounted := map[string]bool{}
 	for _, e := range s.mounts() {

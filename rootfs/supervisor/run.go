@@ -182,6 +182,7 @@ func (s *Supervisor) start(l *live) (jobs.Result, error) {
 	}
 	if s.tooOften(l) {
 		l.limitHit = true
+		s.act(l, "StartLimitAction", l.u.StartLimit.Action)
 		l.d.refuse()
 		return jobs.Failed, errors.New("Start request repeated too quickly.")
 	}

@@ -369,6 +369,11 @@ func (d *serviceDriver) Ended(restarting bool) {
 			d.Log("Failed to remove the runtime directory: %v", err)
 		}
 	}
+	if !restarting {
+		if remove := d.s.cfg.Exec.RemovePrivateTmp(&d.cfg.ExecContext, d.l.u.Name); remove != nil {
+			go remove()
+		}
+	}
 	if d.cfg.PIDFile != "" {
 		_ = os.Remove(d.cfg.PIDFile)
 	}

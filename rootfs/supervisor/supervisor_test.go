@@ -211,3 +211,21 @@ func TestRequestsThatCannotBe(t *testing.T) {
 		t.Error("no error for an unknown verb")
 	}
 }
+
+// TestStartLimitAction starts a unit once too often, which is to end the machine.
+func TestStartLimitAction(t *testing.T) {
+	s, log := start(t, map[string]string{"a.target": "[Unit]\nDefaultDependencies=no\nStartLimitBurst=1\nStartLimitIntervalSec=1h\nStartLimitAction=reboot-force\n",
+		"b.target": "[Unit]\nDefaultDependencies=no\nAfter=a.target\n"}) // keeps the first one in memory
+	_, _ = ask(t, s, control.Start, "b.target")
+	for _, verb := range []control.Verb{control.Start, control.Stop, control.Start} {
+		_, _ = ask(t, s, verb, "a.target")
+	}
+	select {
+	case <-s.ended:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the machine goes on")
+	}
+	if s.outcome != Reboot || !log.has("StartLimitAction=reboot-force") {
+		t.Errorf("the machine ends by %q", s.outcome)
+	}
+}

@@ -102,7 +102,7 @@ type ExecContext struct {
 	User                string // name or number; "" means root
 	Group               string
 	SupplementaryGroups []string
-	DynamicUser         bool // recorded so that it can be refused by name
+	DynamicUser         bool // a user that is there only while the unit runs
 
 	WorkingDirectory         string // absolute, "~" for the user's home, or "" for /
 	WorkingDirectoryOptional bool   // leading "-": a missing one is no error
@@ -112,6 +112,7 @@ type ExecContext struct {
 	Nice                     *int
 	OOMScoreAdjust           *int
 	NoNewPrivileges          bool
+	Sandbox                  Sandbox
 
 	RuntimeDirectory         []string // relative to /run
 	RuntimeDirectoryMode     int

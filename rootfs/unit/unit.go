@@ -8,8 +8,9 @@
 // version 252. A Unit is a value: nothing in it changes after loading, and
 // nothing in it is run-time state.
 //
-// Sandboxing settings (PrivateTmp= and its relatives) are not here: the loader
-// names them in a warning and ignores them. Type=dbus is refused by the loader.
+// Sandboxing settings that need seccomp, user namespaces or images are not here:
+// the loader names them in a warning and ignores them. Type=dbus is refused by
+// the loader.
 package unit
 
 import (
@@ -114,7 +115,7 @@ func (u *Unit) Names() []string { return append([]string{u.Name}, u.Aliases...) 
 type StartLimit struct {
 	Interval time.Duration
 	Burst    int
-	Action   string // "none", "reboot", ...; only recorded
+	Action   string // "none", "reboot", ...
 }
 
 // Dep is the kind of a dependency; its text is the setting's name.

@@ -189,6 +189,7 @@ func (p props) exec(e *unit.ExecContext, k unit.Kill) {
 		p["OOMScoreAdjust"] = strconv.Itoa(*e.OOMScoreAdjust)
 	}
 	p.yes("NoNewPrivileges", e.NoNewPrivileges)
+	p.sandbox(e)
 	p.directories(e)
 	p["StandardInput"], p["StandardOutput"], p["StandardError"] = stream(e.StandardInput), stream(e.StandardOutput), stream(e.StandardError)
 	p["TTYPath"] = e.TTYPath

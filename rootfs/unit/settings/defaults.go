@@ -91,6 +91,7 @@ func Finish(u *unit.Unit) {
 	}
 	finishCgroup(&u.Cgroup)
 	if e := execOf(u); e != nil {
+		finishDynamicUser(e)
 		if k := killOf(u); k.RestartKillSignal == 0 {
 			k.RestartKillSignal = k.KillSignal
 		}
@@ -171,8 +172,6 @@ func verifyService(u *unit.Unit) error {
 		return errors.New("Service has Restart= set to either always or on-success, which isn't allowed for Type=oneshot services. Refusing.")
 	case oneshot && len(s.RestartForceExitStatus.Codes)+len(s.RestartForceExitStatus.Signals) > 0:
 		return errors.New("Service has RestartForceExitStatus= set, which isn't allowed for Type=oneshot services. Refusing.")
-	case s.DynamicUser:
-		return errors.New("Service has DynamicUser= set, which Coracle does not support: name a user with User=. Refusing.")
 	}
 	return nil
 }

@@ -43,7 +43,6 @@ var serviceSettings = map[string]setting{
 	"StartLimitBurst":          limitBurst,
 	"StartLimitAction":         limitAction,
 	"FailureAction":            text(func(u *unit.Unit) *string { return &u.FailureAction }),
-	"RebootArgument":           ignore,
 	"SysVStartPriority":        ignore,
 }
 

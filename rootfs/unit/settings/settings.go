@@ -114,6 +114,9 @@ func (p *pass) find(section, key string) setting {
 	if execOf(p.u) != nil && execSettings[key] != nil {
 		return execSettings[key]
 	}
+	if execOf(p.u) != nil && sandboxSettings[key] != nil {
+		return sandboxSettings[key]
+	}
 	if p.u.Slice != "" || p.u.Kind == unit.KindSlice {
 		return cgroupSettings[key]
 	}
@@ -121,29 +124,28 @@ func (p *pass) find(section, key string) setting {
 }
 
 // unsupported are settings of systemd 252 that change nothing here.
-var unsupported = set(`AmbientCapabilities AppArmorProfile BindPaths BindReadOnlyPaths BlockIOAccounting
-	BlockIODeviceWeight BlockIOReadBandwidth BlockIOWriteBandwidth BPFProgram BusName CapabilityBoundingSet
-	CoredumpFilter CPUAffinity CPUQuotaPeriodSec CPUSchedulingPolicy CPUSchedulingPriority CPUSchedulingResetOnFork
-	DeviceAllow DevicePolicy DisableControllers ExecPaths ExecSearchPath ExitType ExtensionDirectories
-	ExtensionImages InaccessiblePaths IODeviceLatencyTargetSec IODeviceWeight IOReadBandwidthMax IOReadIOPSMax
+var unsupported = set(`AppArmorProfile BlockIOAccounting BlockIODeviceWeight BlockIOReadBandwidth BlockIOWriteBandwidth BPFProgram
+	BusName CoredumpFilter CPUAffinity CPUQuotaPeriodSec CPUSchedulingPolicy CPUSchedulingPriority
+	CPUSchedulingResetOnFork DeviceAllow DevicePolicy DisableControllers ExecPaths ExecSearchPath ExitType
+	ExtensionDirectories ExtensionImages IODeviceLatencyTargetSec IODeviceWeight IOReadBandwidthMax IOReadIOPSMax
 	IOSchedulingClass IOSchedulingPriority IOWriteBandwidthMax IOWriteIOPSMax IPAccounting IPAddressAllow
 	IPAddressDeny IPCNamespacePath IPEgressFilterPath IPIngressFilterPath KeyringMode LoadCredential
 	LoadCredentialEncrypted LockPersonality LogExtraFields LogFilterPatterns LogLevelMax LogNamespace
 	LogRateLimitBurst LogRateLimitIntervalSec ManagedOOMMemoryPressure ManagedOOMMemoryPressureLimit
 	ManagedOOMPreference ManagedOOMSwap MemoryDenyWriteExecute MountAPIVFS MountFlags MountImages
-	NetworkNamespacePath NoExecPaths NUMAMask NUMAPolicy PAMName Personality PrivateDevices PrivateIPC
-	PrivateMounts PrivateNetwork PrivateTmp PrivateUsers ProcSubset ProtectClock ProtectControlGroups
-	ProtectHome ProtectHostname ProtectKernelLogs ProtectKernelModules ProtectKernelTunables ProtectProc
-	ProtectSystem ReadOnlyPaths ReadWritePaths ReloadSignal RemoveIPC ReadOnlyDirectories ReadWriteDirectories
-	InaccessibleDirectories RestrictAddressFamilies RestrictFileSystems
-	RestrictNamespaces RestrictNetworkInterfaces RestrictRealtime RestrictSUIDSGID RootHash RootHashSignature
-	RootImage RootImageOptions RootVerity RuntimeRandomizedExtraSec SecureBits SELinuxContext SetCredential
+	NetworkNamespacePath NoExecPaths NUMAMask NUMAPolicy PAMName Personality PrivateIPC PrivateUsers ProcSubset
+	ProtectProc ReloadSignal RemoveIPC RestrictAddressFamilies RestrictFileSystems RestrictNamespaces
+	RestrictNetworkInterfaces RestrictRealtime RestrictSUIDSGID RootHash RootHashSignature RootImage
+	RootImageOptions RootVerity RuntimeRandomizedExtraSec SecureBits SELinuxContext SetCredential
 	SetCredentialEncrypted SmackProcessLabel SocketBindAllow SocketBindDeny StartupAllowedCPUs
 	StartupAllowedMemoryNodes StartupBlockIOWeight StartupCPUShares StartupCPUWeight StartupIOWeight
-	SystemCallArchitectures SystemCallErrorNumber SystemCallFilter SystemCallLog TemporaryFileSystem
-	TimeoutStartFailureMode TimeoutStopFailureMode TimerSlackNSec TTYColumns TTYRows UtmpMode
-	USBFunctionDescriptors USBFunctionStrings AllowedMemoryNodes DefaultMemoryLow DefaultMemoryMin
-	MemoryZSwapMax NetClass StartupMemoryHigh`)
+	SystemCallArchitectures SystemCallErrorNumber SystemCallFilter SystemCallLog TimeoutStartFailureMode
+	TimeoutStopFailureMode TimerSlackNSec TTYColumns TTYRows UtmpMode USBFunctionDescriptors USBFunctionStrings
+	AllowedMemoryNodes DefaultMemoryLow DefaultMemoryMin MemoryZSwapMax NetClass StartupMemoryHigh
+	CollectMode DeferAcceptSec FailureActionExitStatus IPTOS IPTTL JobTimeoutAction JobTimeoutRebootArgument
+	KeepAliveIntervalSec KeepAliveProbes KeepAliveTimeSec Mark MessageQueueMaxMessages MessageQueueMessageSize
+	OnSuccessJobMode OnTimezoneChange PassPacketInfo Priority RebootArgument SocketProtocol
+	SuccessActionExitStatus TCPCongestion Timestamping WakeSystem`)
 
 func set(words string) map[string]bool {
 	m := map[string]bool{}

@@ -53,10 +53,6 @@ var socketSettings = map[string]setting{
 	"ExecStartPost":           commands(func(u *unit.Unit) *[]unit.Command { return &u.Socket.ExecStartPost }),
 	"ExecStopPre":             commands(func(u *unit.Unit) *[]unit.Command { return &u.Socket.ExecStopPre }),
 	"ExecStopPost":            commands(func(u *unit.Unit) *[]unit.Command { return &u.Socket.ExecStopPost }),
-	"KeepAliveTimeSec":        ignore, "KeepAliveIntervalSec": ignore, "KeepAliveProbes": ignore,
-	"DeferAcceptSec": ignore, "Priority": ignore, "IPTOS": ignore, "IPTTL": ignore, "Mark": ignore,
-	"Timestamping": ignore, "PassPacketInfo": ignore, "TCPCongestion": ignore, "SocketProtocol": ignore,
-	"MessageQueueMaxMessages": ignore, "MessageQueueMessageSize": ignore,
 }
 
 // listen adds an address; an empty value resets the addresses of every kind.
