@@ -119,7 +119,7 @@ func faults() []fault {
 // missing tells which unit does not run as it should at this moment.
 func (c *chaos) missing() string {
 	count := map[string]int{}
-	for _, i := range running(c.instances(), now()) {
+	for _, i := range c.running() {
 		count[i.unit]++
 	}
 	for n := range c.units {
@@ -151,13 +151,13 @@ func (c *chaos) settled() {
 // round lets one fault happen and checks what the units say.
 func (c *chaos) round(n int, f fault) {
 	c.t.Helper()
-	before := running(c.instances(), now())
+	before := c.running()
 	begin := time.Now()
 	f.run(c)
 	c.settled()
 	c.t.Logf("round %d: %s (%s)", n, f.name, time.Since(begin).Round(100*time.Millisecond))
 	after := map[string]bool{}
-	for _, i := range running(c.instances(), now()) {
+	for _, i := range c.running() {
 		after[i.machine+i.unit+i.id] = true
 	}
 	for _, i := range before {
