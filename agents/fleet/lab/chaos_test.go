@@ -3,6 +3,8 @@ package lab
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -162,9 +164,19 @@ func (c *chaos) round(n int, f fault) {
 	}
 	for _, i := range before {
 		if !f.moves && !after[i.machine+i.unit+i.id] {
-			c.t.Errorf("round %d, %s: %v was stopped", n, f.name, i)
+			c.t.Errorf("round %d, %s: %v was stopped\n%s", n, f.name, i, c.said(i.machine))
 		}
 	}
+}
+
+// said is the end of what the fleetd of a machine has logged.
+func (l *lab) said(machine string) []byte {
+	for _, m := range l.machines {
+		if b, err := os.ReadFile(filepath.Join(m.dir, "fleetd.log")); err == nil && m.name == machine {
+			return b[max(0, len(b)-3000):]
+		}
+	}
+	return nil
 }
 
 // rounds is how many the unit tests of every change can afford: each fault
