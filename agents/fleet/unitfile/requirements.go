@@ -2,6 +2,7 @@ package unitfile
 
 import (
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -41,7 +42,7 @@ var known = []string{
 }
 
 // Requirements reads the section [X-Fleet] for a unit of this name, specifiers
-// expanded. Warnings are for people, each without the unit's name: what is not
+// expanded; those of a template stay as they are, see Expand. Warnings are for people, each without the unit's name: what is not
 // known or ignored. The error is a bad value of an option that fleet did not
 // have; the Requirements then hold everything but that value.
 func (f File) Requirements(name string) (fleet.Requirements, []string, error) {
@@ -171,10 +172,34 @@ func multiValue(value string) []string {
 	return values
 }
 
-// specifiers replaces %n, %N, %p and %i, for a name with a dot.
+// Expand is a template's Requirements for one of its instances.
+func Expand(req fleet.Requirements, instance string) fleet.Requirements {
+	replacer := specifiers(instance)
+	all := func(values []string) []string {
+		expanded := slices.Clone(values)
+		for i := range expanded {
+			expanded[i] = replacer.Replace(expanded[i])
+		}
+		return expanded
+	}
+	req.MachineID = replacer.Replace(req.MachineID)
+	req.MachineOf, req.Conflicts, req.Replaces = all(req.MachineOf), all(req.Conflicts), all(req.Replaces)
+	req.SpreadOver = replacer.Replace(req.SpreadOver)
+	if req.Metadata != nil {
+		metadata := make(map[string][]string, len(req.Metadata))
+		for _, key := range slices.Sorted(maps.Keys(req.Metadata)) { // two keys may become one
+			to := replacer.Replace(key)
+			metadata[to] = append(metadata[to], all(req.Metadata[key])...)
+		}
+		req.Metadata = metadata
+	}
+	return req
+}
+
+// specifiers replaces %n, %N, %p and %i, for a name with a dot that is no template's.
 func specifiers(name string) *strings.Replacer {
 	prefix, instance, suffix, _ := fleet.SplitName(name)
-	if suffix == "" {
+	if suffix == "" || fleet.IsTemplate(name) {
 		return strings.NewReplacer()
 	}
 	return strings.NewReplacer("%n", name, "%N", strings.TrimSuffix(name, suffix), "%p", prefix, "%i", instance)

@@ -90,7 +90,11 @@ func Parse(data []byte) (File, error) {
 			return File{}, fmt.Errorf("option %s in section [%s] has blanks after the backslash that ends its line: remove them", o.Name, o.Section)
 		}
 	}
-	return File{options: group(options)}, nil
+	f := File{options: group(options)}
+	if len(f.String()) > MaxSize { // a blank line between sections is added
+		return File{}, ErrTooLarge
+	}
+	return f, nil
 }
 
 // FromOptions is the file with these options. It is an error when an option

@@ -2,11 +2,13 @@ package client
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
 
 	"github.com/coracle-os/coracle/agents/fleet"
 	"github.com/coracle-os/coracle/agents/fleet/api/schema"
+	"github.com/coracle-os/coracle/agents/fleet/unitfile"
 )
 
 // Units lists all units by name. Copies that Replicas= of a template makes are
@@ -142,4 +144,41 @@ func (c *Client) Rebalance(ctx context.Context, dryRun bool) (schema.Plan, error
 	var p schema.Plan
 	_, err := c.do(ctx, http.MethodPost, "/rebalance", query, nil, &p)
 	return p, err
+}
+
+// Left names the units that are still on a machine, as its init tells, but for
+// global ones, which belong to every machine. It is for waiting for a drain.
+func (c *Client) Left(ctx context.Context, machine string) ([]string, error) {
+	states, err := c.States(ctx, "", machine)
+	if err != nil {
+		return nil, err
+	}
+	var left []string
+	for _, s := range states {
+		global, err := c.global(ctx, s.Name)
+		if err != nil {
+			return nil, err
+		}
+		if !global {
+			left = append(left, s.Name)
+		}
+	}
+	return left, nil
+}
+
+func (c *Client) global(ctx context.Context, name string) (bool, error) {
+	u, err := c.Unit(ctx, name)
+	if IsNotFound(err) {
+		return false, nil // destroyed, and not stopped yet
+	}
+	if err != nil {
+		return false, err
+	}
+	file, err := unitfile.FromOptions(u.Options)
+	if err != nil {
+		return false, fmt.Errorf("unit %q: %w", name, err)
+	}
+	// A bad value of another option is not a reason to wait for a global unit.
+	requirements, _, _ := file.Requirements(name)
+	return requirements.Global, nil
 }

@@ -5,6 +5,8 @@
 // clients (package client). It has no behaviour.
 package schema
 
+import "github.com/coracle-os/coracle/agents/fleet/unitfile"
+
 // Prefixes are the beginnings of every path of the API; the second is the name
 // that the first one had in fleet 0.3.
 const (
@@ -13,11 +15,7 @@ const (
 )
 
 // Option is one line of a unit file.
-type Option struct {
-	Section string `json:"section"`
-	Name    string `json:"name"`
-	Value   string `json:"value"`
-}
+type Option = unitfile.Option
 
 // Unit is a unit of the cluster, as it is wanted and as it is.
 type Unit struct {
