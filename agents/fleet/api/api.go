@@ -31,12 +31,17 @@ import (
 var errUnavailable = fail(http.StatusServiceUnavailable, "fleet server unable to communicate with etcd")
 
 // view is the cluster at one moment. Nobody changes it.
-type view struct{ *mirror.View }
+type view struct {
+	*mirror.View
+	// later is set for pages after the first: what takes long to find out is
+	// then taken from a little earlier.
+	later bool
+}
 
 // view is at least as new as the request: who wrote something finds it.
 func (s *Server) view(r *http.Request) (view, error) {
 	v, err := s.Mirror.Fresh(r.Context())
-	return view{v}, err
+	return view{View: v}, err
 }
 
 // Options are a Server's. Mirror and Registry must be given.
@@ -188,6 +193,7 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request, collect func(view)
 	if err != nil {
 		return err
 	}
+	v.later = t.Page > 1
 	n, page := collect(v)
 	sendJSON(w, http.StatusOK, page(t.bounds(n)))
 	return nil

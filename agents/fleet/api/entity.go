@@ -174,17 +174,21 @@ func (s *Server) optionsOf(v view, hash string) []schema.Option {
 // reasons remembers why units of the newest view are on no machine.
 type reasons struct {
 	mu       sync.Mutex
-	snapshot *fleet.Snapshot
+	at       time.Time
+	revision int64
 	unplaced map[string]string
 }
 
-// of asks the same as the engine asks; what it has answered for a snapshot
-// that says the same is not asked again.
+// reasonsLast is how long the reasons of a list's first page are good for the others.
+const reasonsLast = 5 * time.Second
+
+// of asks what the engine asks too; once for a revision of the KV, and once for
+// a list.
 func (r *reasons) of(v view) map[string]string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if old := r.snapshot; old == nil || old.Revision != v.Revision {
-		r.snapshot, r.unplaced = v.Snapshot, decide.Decide(v.Snapshot).Unplaced
+	if r.revision != v.Revision && !(v.later && time.Since(r.at) < reasonsLast) {
+		r.at, r.revision, r.unplaced = time.Now(), v.Revision, decide.Decide(v.Snapshot).Unplaced
 	}
 	return r.unplaced
 }

@@ -25,36 +25,51 @@ type Candidacy struct {
 	Revision   int64         // of the KV
 }
 
-// Campaign tries to lead with a lease. An engine older than the newest that
-// ever led never does; a newer one than all before says so for ever.
-// ErrLeaseEnded if the lease has.
-func (r *Registry) Campaign(ctx context.Context, e layout.Engine, lease clientv3.LeaseID) (Candidacy, error) {
-	const op = "try to lead the engines"
+// Election reads who leads.
+func (r *Registry) Election(ctx context.Context) (Candidacy, error) {
+	c, _, err := r.election(ctx, "ask which engine leads", clientv3.NoLease)
+	return c, err
+}
+
+// election reads who leads, and the revision of the newest version's key.
+func (r *Registry) election(ctx context.Context, op string, own clientv3.LeaseID) (c Candidacy, at int64, err error) {
 	read, err := r.txn(ctx, op, clientv3.OpTxn(nil, []clientv3.Op{clientv3.OpGet(r.Keys.EngineVersion()), clientv3.OpGet(r.Keys.Leader())}, nil))
 	if err != nil {
-		return Candidacy{}, err
+		return Candidacy{}, 0, err
 	}
-	c := Candidacy{Revision: read.Header.Revision}
-	var at int64
+	c.Revision = read.Header.Revision
 	if kvs := read.Responses[0].GetResponseRange().Kvs; len(kvs) > 0 {
 		at = kvs[0].ModRevision
 		c.Newest, _ = strconv.Atoi(string(kvs[0].Value)) // garbage is older than everything
 	}
-	if kvs := read.Responses[1].GetResponseRange().Kvs; len(kvs) > 0 {
-		c.Leader, _ = layout.DecodeEngine(kvs[0].Value)
-		if clientv3.LeaseID(kvs[0].Lease) == lease {
-			c.Leadership = &Leadership{kvs[0].CreateRevision} // an answer was lost: it is ours
-			return c, nil
-		}
-		if c.Leader.MachineID == "" || kvs[0].Lease == 0 {
-			// Without a lease it would never end. Nobody who leads writes that.
-			return c, r.removeIf(ctx, op, r.Keys.Leader(), kvs[0].ModRevision)
-		}
+	kvs := read.Responses[1].GetResponseRange().Kvs
+	if len(kvs) == 0 {
+		return c, at, nil
+	}
+	c.Leader, _ = layout.DecodeEngine(kvs[0].Value)
+	if lease := clientv3.LeaseID(kvs[0].Lease); lease != clientv3.NoLease && lease == own {
+		c.Leadership = &Leadership{kvs[0].CreateRevision} // an answer was lost: it is ours
+	} else if c.Leader.MachineID == "" || lease == clientv3.NoLease {
+		// It would never end. No engine writes that: somebody did by hand.
+		_, err = r.txn(ctx, op, when([]clientv3.Op{clientv3.OpDelete(r.Keys.Leader())},
+			clientv3.Compare(clientv3.ModRevision(r.Keys.Leader()), "=", kvs[0].ModRevision)))
+		c.Leader = layout.Engine{}
+	}
+	return c, at, err
+}
+
+// Campaign tries to lead with a lease. An engine older than the newest that
+// ever led never does; a newer one than all before writes that down, and the
+// older one that leads resigns. ErrLeaseEnded if the lease has.
+func (r *Registry) Campaign(ctx context.Context, e layout.Engine, lease clientv3.LeaseID) (Candidacy, error) {
+	const op = "try to lead the engines"
+	c, at, err := r.election(ctx, op, lease)
+	if err != nil || c.Leadership != nil {
+		return c, err
 	}
 	if c.Newest > e.Version || c.Leader.MachineID != "" && c.Leader.Version >= e.Version {
 		return c, nil
 	}
-	// A newer engine puts its version down first: the older leader sees that and resigns.
 	unchanged := clientv3.Compare(clientv3.ModRevision(r.Keys.EngineVersion()), "=", at)
 	var ops []clientv3.Op
 	if c.Newest < e.Version {
@@ -75,11 +90,6 @@ func (r *Registry) Campaign(ctx context.Context, e layout.Engine, lease clientv3
 		c.Leadership = &Leadership{answer.Header.Revision}
 	}
 	return c, nil
-}
-
-func (r *Registry) removeIf(ctx context.Context, op, key string, revision int64) error {
-	_, err := r.txn(ctx, op, when([]clientv3.Op{clientv3.OpDelete(key)}, clientv3.Compare(clientv3.ModRevision(key), "=", revision)))
-	return err
 }
 
 // Applied is what Apply did.
@@ -222,4 +232,3 @@ func (r *Registry) Resign(ctx context.Context, lease clientv3.LeaseID) error {
 	}
 	return err
 }
-

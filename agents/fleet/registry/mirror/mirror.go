@@ -10,6 +10,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"sync"
 	"time"
 
@@ -109,15 +110,28 @@ func (v *View) Raw(hash string) (string, bool) {
 	return c.raw, true
 }
 
-// Contents are the hashes of all contents that are there, in no order.
-func (v *View) Contents() []string {
+// Unused are the hashes of contents that no unit, no rollout's way back and no
+// placement names, in no order; as of the view's revision or a later one.
+func (v *View) Unused() []string {
 	v.mirror.mu.Lock()
 	defer v.mirror.mu.Unlock()
-	hashes := make([]string, 0, len(v.run.state.contents))
-	for h := range v.run.state.contents {
-		hashes = append(hashes, h)
+	s := v.run.state
+	used := map[string]bool{}
+	for _, j := range s.jobs {
+		if j.Rollout != nil {
+			used[j.Rollout.Previous] = true
+		}
 	}
-	return hashes
+	for _, p := range s.placements.view() {
+		used[p.Hash] = true
+	}
+	var unused []string
+	for h := range s.contents {
+		if s.named[h] == 0 && !used[h] {
+			unused = append(unused, h)
+		}
+	}
+	return unused
 }
 
 // Leader is the engine that decides; false if there is none.
@@ -128,6 +142,21 @@ func (v *View) Leader() (layout.Engine, bool) {
 		return layout.Engine{}, false
 	}
 	return *v.run.state.leader, true
+}
+
+// DrainEnds is when the next drain of a machine ends by time; zero is never.
+func (v *View) DrainEnds() time.Time {
+	v.mirror.mu.Lock()
+	defer v.mirror.mu.Unlock()
+	return v.run.state.expires
+}
+
+// Newest is the version of the newest engine that ever led; 0 if none did.
+func (v *View) Newest() int {
+	v.mirror.mu.Lock()
+	defer v.mirror.mu.Unlock()
+	n, _ := strconv.Atoi(v.run.state.version)
+	return n
 }
 
 // Fresh is a view at least as new as this call: it asks the KV for its revision
