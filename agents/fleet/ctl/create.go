@@ -75,11 +75,39 @@ func create(t *tool, f *flag.FlagSet, verb string, want fleet.JobState) action {
 		if err := t.write(ctx, changes, want); err != nil {
 			return fmt.Errorf("Error creating units: %w", err) //nolint:staticcheck // fleet's text
 		}
+		if want == fleet.Launched {
+			t.failedBefore(ctx, changes)
+		}
 		err = t.settle(ctx, changes, &c, verb, want)
 		if err == nil && refused {
 			return exitCode(1)
 		}
 		return err
+	}
+}
+
+// failedBefore tells of units that were launched before and have failed: to
+// launch what is launched changes nothing, which people find hard to see.
+func (t *tool) failedBefore(ctx context.Context, changes []change) {
+	var idle []string
+	for _, c := range changes {
+		if c.idle {
+			idle = append(idle, c.unit.Name)
+		}
+	}
+	if len(idle) == 0 {
+		return
+	}
+	states, err := t.states(ctx, idle)
+	if err != nil {
+		return // it is a hint only
+	}
+	for _, name := range idle {
+		for _, s := range states[name] {
+			if s.SystemdActiveState == "failed" {
+				t.warn("Unit %s was launched before and has failed on %s; fleetctl restart %s starts it again", s.Name, short(s.MachineID, false), name)
+			}
+		}
 	}
 }
 
@@ -165,7 +193,9 @@ func (t *tool) prepareKnown(ctx context.Context, u schema.Unit, path string, c *
 	known := change{hash: hashOf(u), global: isGlobal(u), idle: u.DesiredState == string(want)}
 	if u.DesiredState == string(fleet.Launched) && want == fleet.Loaded {
 		known.idle = true // loading stops nothing
-		t.warn("Unit %s is launched already; fleetctl stop %s stops it", u.Name, u.Name)
+		if !c.replace {
+			t.warn("Unit %s is launched already; fleetctl stop %s stops it", u.Name, u.Name)
+		}
 	}
 	local, where, err := localUnit(u.Name, path)
 	switch {

@@ -66,12 +66,12 @@ func (t *tool) emptied(ctx context.Context, m schema.Machine, attempts int) erro
 			return true, err
 		}
 		if now := strings.Join(left, " "); now != last {
-			t.warn("%s: %d units are still there: %s", legend(m, false), len(left), some(left))
+			t.warn("%s: still there: %s", legend(m, false), some(left))
 			last = now
 		}
 		if attempts > 0 && time.Since(begun) >= time.Duration(attempts)*t.tick {
-			return true, givenUp{fmt.Errorf("%s is drained, but %d units have not left it yet: %s; fleetctl list-unit-files says why units wait",
-				legend(m, false), len(left), some(left))}
+			return true, givenUp{fmt.Errorf("%s is drained, but these units have not left it yet: %s; fleetctl list-units shows their states",
+				legend(m, false), some(left))}
 		}
 		return false, nil
 	})
@@ -230,7 +230,7 @@ func rebalance(t *tool, f *flag.FlagSet) action {
 		if p, err = t.api.Rebalance(ctx, false); err != nil {
 			return fmt.Errorf("rebalance: %w", err)
 		}
-		fmt.Fprintf(t.Out, "Triggered %d moves\n", len(p.Tasks))
+		fmt.Fprintf(t.Out, "Triggered %d tasks\n", len(p.Tasks))
 		return nil
 	}
 }
