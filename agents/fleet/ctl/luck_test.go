@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -74,43 +75,52 @@ func TestLostInTheMiddle(t *testing.T) {
 		if comesBack {
 			w.patience = time.Minute
 		}
-		said, errOut := io.Pipe()
+		var said words
 		ended := make(chan int, 1)
 		go func() {
-			ended <- w.call(w.ctx, program.Stdio{In: strings.NewReader(""), Out: io.Discard, Err: errOut}, "--endpoint=http://"+address, "start", path)
-			errOut.Close()
+			ended <- w.call(w.ctx, program.Stdio{In: strings.NewReader(""), Out: io.Discard, Err: &said}, "--endpoint=http://"+address, "start", path)
 		}()
 		for range 10 { // it waits
 			<-seen
 		}
-		gate.Lock()
-		away = true
-		gate.Unlock()
 		go func() {
 			for range seen {
 			}
 		}()
-		words := make([]byte, 64<<10)
-		n, _ := said.Read(words)
-		for !strings.Contains(string(words[:n]), "asking again") {
-			more, err := said.Read(words[n:])
-			if err != nil {
-				t.Fatalf("it ended with %q", words[:n])
-			}
-			n += more
-		}
-		if comesBack {
+		turn := func(off bool) {
 			gate.Lock()
-			away = false
-			gate.Unlock()
+			defer gate.Unlock()
+			away = off
+		}
+		turn(true)
+		await(t, func() bool { return strings.Contains(said.String(), "asking again") })
+		if comesBack {
+			turn(false)
 			w.machine(fleet.Machine{ID: strings.Repeat("1", 32), PublicIP: "10.0.0.1"})
 		}
-		rest, _ := io.ReadAll(said)
 		code := <-ended
-		if comesBack && code != 0 || !comesBack && (code != 1 || !strings.Contains(string(rest), "has not answered for 100ms; what was asked for may still be done")) {
-			t.Errorf("comes back %v: exit code %d, words %q", comesBack, code, rest)
+		if comesBack && code != 0 || !comesBack && (code != 1 || !strings.Contains(said.String(), "has not answered for 100ms; what was asked for may still be done")) {
+			t.Errorf("comes back %v: exit code %d, words %q", comesBack, code, said.String())
 		}
 	}
+}
+
+// words are what a call that is under way has said.
+type words struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (w *words) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.b.Write(p)
+}
+
+func (w *words) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.b.String()
 }
 
 // TestAnswersThatAreNone: what is no scheduler is an error that says so.

@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/coracle-os/coracle/agents/fleet"
 	"github.com/coracle-os/coracle/agents/ssh"
@@ -241,11 +240,7 @@ func TestTunnelThatSaysNothing(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	defer l.Close()
-	start := time.Now()
 	w.expect("", "no answer within 100ms; --ssh-timeout", 1, "--tunnel="+l.Addr().String(), "--ssh-timeout=0.1", "list-units")
-	if since := time.Since(start); since > 10*time.Second {
-		t.Errorf("it took %s", since)
-	}
 }
 
 func TestFDForward(t *testing.T) {
