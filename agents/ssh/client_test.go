@@ -103,6 +103,11 @@ func TestLostClient(t *testing.T) {
 	must(t, s.Start("echo $$; exec sleep 60"))
 	var pid int
 	fmt.Fscan(out, &pid)
+	// A hangup between the shell's last look at its signals and its exec would be the shell's to lose.
+	eventually(t, "the shell has become sleep", func() bool {
+		name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+		return string(name) == "sleep\n"
+	})
 	c.Close()
 	eventually(t, "the program of a lost client ends", func() bool { return unix.Kill(pid, 0) != nil })
 	left := func() bool {

@@ -253,6 +253,25 @@ func TestLifeOfAUnit(t *testing.T) {
 	}
 }
 
+// Tokens that come in one transaction have one revision.
+func TestManyAtOnce(t *testing.T) {
+	k := newKV(t)
+	b := k.box("m1").start()
+	b.registered()
+	k.place("other", "a.service", "1", fleet.Launched) // for the content
+	var ops []clientv3.Op
+	value := layout.EncodePlacement(fleet.Placement{Hash: layout.HashOf("[Service]\nExecStart=1\n"), State: fleet.Launched})
+	for n := range 5 {
+		ops = append(ops, clientv3.OpPut(k.Keys.Placement("m1", fmt.Sprintf("u%d.service", n)), value))
+	}
+	if _, err := k.client.Txn(context.Background()).Then(ops...).Commit(); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 5 {
+		b.awaitActive(fmt.Sprintf("u%d.service", n), "active")
+	}
+}
+
 // A unit whose start is refused does not keep others from starting, and is
 // tried again.
 func TestOneFails(t *testing.T) {

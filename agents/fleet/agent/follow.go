@@ -10,17 +10,20 @@ import (
 
 // follower keeps the tokens as they are in the store.
 func (a *Agent) follower(ctx context.Context) {
-	a.cfg.Store.Follow(ctx, a.setTokens, func(unit string, t *store.Token, revision int64) {
+	a.cfg.Store.Follow(ctx, a.setTokens, func(changes []store.Change) {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		if revision <= a.revision {
-			return
+		known := a.revision // what was read since may be newer
+		for _, c := range changes {
+			if c.Revision <= known {
+				continue
+			}
+			a.revision = c.Revision
+			if c.Token != nil || a.entries[c.Unit] != nil {
+				a.entry(c.Unit).token = c.Token
+			}
+			a.tokenChanged(c.Unit)
 		}
-		a.revision = revision
-		if t != nil || a.entries[unit] != nil {
-			a.entry(unit).token = t
-		}
-		a.tokenChanged(unit)
 		poke(a.work)
 	})
 }

@@ -27,7 +27,7 @@ func (w *world) change() {
 	for _, u := range w.units {
 		for _, p := range u.tokens {
 			m := w.machine(p.Machine)
-			if m == nil || !slices.Contains(u.on, m) {
+			if m == nil || !u.runsOn(m) {
 				continue
 			}
 			if u.Rollout == nil {
@@ -51,7 +51,7 @@ func (w *world) bring(c copyOf, hash, why string) {
 	u, m, p := c.unit, c.machine, c.token
 	if p.Hash != hash && u.Hash == hash && m.overfull(u) {
 		w.release(u, m, fmt.Sprintf("target Machine(%s) unable to run unit: %s", m.ID, m.shortOf(u)))
-		u.on = slices.DeleteFunc(u.on, func(other *machine) bool { return other == m })
+		u.leave(m)
 		return
 	}
 	if p.Hash == hash && p.State == u.Desired {

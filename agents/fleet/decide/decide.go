@@ -26,7 +26,7 @@
 // passes, with the machine's removal of the token between them.
 //
 // Other than fleet: the unit that gives way to Replaces= is placed by its own
-// constraints; of units that replace each other one runs; a global unit is
+// constraints; of units that replace each other in a circle one runs; a global unit is
 // decided here and not by every machine.
 //
 // Left out on purpose: running units are not moved to make room for others
@@ -93,11 +93,13 @@ type unit struct {
 	*fleet.Unit
 	tokens  []fleet.Placement // the snapshot's
 	on      []*machine        // kept or placed, in this pass
+	wide    map[*machine]bool // the same, once they are many
 	held    []*machine        // with tokens that are released
 	peers   []*unit           // MachineOf=, those that there are
 	follows []*unit           // that have this unit as peer
 	missing string            // a peer that is not there
 	cycle   string            // of MachineOf=, as text
+	circle  *circle           // of Replaces=
 	class   *class
 	group   *group
 	glob    links // Conflicts=
@@ -121,7 +123,7 @@ type machine struct {
 type group struct {
 	name    string
 	members []*unit
-	domains map[string]int // copies by value of SpreadOver=
+	domains map[string]map[string]int // copies by key of SpreadOver= and its value
 }
 
 // class is the machines that one MachineID= and MachineMetadata= allow.
@@ -222,23 +224,51 @@ func (m *machine) settle(u *unit) {
 	m.put(u)
 	u.on = append(u.on, m)
 	u.group.count(u, m)
-}
-
-func (g *group) count(u *unit, m *machine) {
-	if key := u.Requirements.SpreadOver; key != "" {
-		if g.domains == nil {
-			g.domains = map[string]int{}
+	switch {
+	case u.wide != nil:
+		u.wide[m] = true
+	case len(u.on) == 16:
+		u.wide = map[*machine]bool{}
+		for _, m := range u.on {
+			u.wide[m] = true
 		}
-		g.domains[key+"="+m.Metadata[key]]++
 	}
 }
 
+// runsOn tells whether u is kept or placed on m.
+func (u *unit) runsOn(m *machine) bool {
+	if u.wide != nil {
+		return u.wide[m]
+	}
+	return slices.Contains(u.on, m)
+}
+
+// leave is the opposite of settle; u still counts on m.
+func (u *unit) leave(m *machine) {
+	u.on = slices.DeleteFunc(u.on, func(on *machine) bool { return on == m })
+	delete(u.wide, m)
+}
+
+// count adds a copy on m, by u's SpreadOver=.
+func (g *group) count(u *unit, m *machine) {
+	if key := u.Requirements.SpreadOver; key != "" {
+		if g.domains == nil {
+			g.domains = map[string]map[string]int{}
+		}
+		if g.domains[key] == nil {
+			g.domains[key] = map[string]int{}
+		}
+		g.domains[key][m.Metadata[key]]++
+	}
+}
+
+// copies is how many of the group are where m is, by u's SpreadOver=.
 func (g *group) copies(u *unit, m *machine) int {
 	key := u.Requirements.SpreadOver
 	if key == "" {
 		return 0
 	}
-	return g.domains[key+"="+m.Metadata[key]]
+	return g.domains[key][m.Metadata[key]]
 }
 
 // want is how many machines are to have the unit.

@@ -37,32 +37,37 @@ func (w *world) explain(u *unit) string {
 	if refused.number[otherID] == len(w.machines) {
 		return fmt.Sprintf("MachineID=%s is none of %s", u.Requirements.MachineID, plural(len(w.machines), "machine"))
 	}
-	if u.Requirements.MachineID != "" {
-		// One machine can have it: the others are not to blame.
+	where := "fits on none of " + plural(len(w.machines), "machine")
+	switch {
+	case u.Requirements.MachineID != "" && refused.number[otherID] == len(w.machines)-1: // the others are not to blame
+		where = "does not fit on MachineID=" + u.Requirements.MachineID
+		refused.total -= refused.number[otherID]
 		refused.number[otherID] = 0
+	case len(w.machines) == 1:
+		where = "does not fit on the only machine"
 	}
-	text := fmt.Sprintf("fits on none of %s: %s", plural(len(w.machines), "machine"), refused.text(u))
 	if u.want() > 1 {
-		text = fmt.Sprintf("has %d of Replicas=%d; another %s", len(u.on), u.want(), text)
+		where = fmt.Sprintf("has %d of Replicas=%d; another one %s", len(u.on), u.want(), where)
 	}
-	return text
+	return where + ": " + refused.text(u, refused.total == 1)
 }
 
-// text lists the verdicts, those about the machine's load last.
-func (v *verdicts) text(u *unit) string {
+// text lists the verdicts; what can be changed most easily is said first.
+// Of a machine that was named it speaks as "it".
+func (v *verdicts) text(u *unit, named bool) string {
 	var parts []string
-	for why := otherID; why <= noMemory; why++ {
+	for why := noMemory; why > fits; why-- {
 		n := v.number[why]
-		if n == 0 {
-			continue
+		switch {
+		case n == 0:
+		case named:
+			parts = append(parts, "it "+singular(v.reason(u, why)))
+		case n == 1:
+			parts = append(parts, "1 "+singular(v.reason(u, why)))
+		default:
+			parts = append(parts, strconv.Itoa(n)+" "+v.reason(u, why))
 		}
-		part := v.reason(u, why)
-		if n == 1 {
-			part = singular(part)
-		}
-		parts = append(parts, strconv.Itoa(n)+" "+part)
 	}
-	slices.Reverse(parts) // what can be changed most easily is said first
 	return strings.Join(parts, ", ")
 }
 
@@ -73,18 +78,21 @@ func (v *verdicts) reason(u *unit, why verdict) string {
 	case otherID:
 		return "are not MachineID=" + req.MachineID
 	case otherMetadata:
-		return "have not MachineMetadata " + metadataText(req.Metadata)
+		return "do not have MachineMetadata " + metadataText(req.Metadata)
 	case drained:
 		return "are drained"
 	case noPeer:
-		return "have not MachineOf=" + u.absentPeer(v.first[why])
+		return "do not have MachineOf=" + strings.Join(req.MachineOf, " ")
 	case conflict:
-		return fmt.Sprintf("have a conflict, as with %s", v.first[why].conflicting(u))
+		return fmt.Sprintf("have a conflict, one of them with %s", v.first[why].conflicting(u))
 	case isReplaced:
 		return fmt.Sprintf("have %s, which replaces it", v.first[why].replacer(u).Name)
 	case tooManyInstances:
 		return fmt.Sprintf("have MaxPerMachine=%d instances of %s", req.MaxPerMachine, u.group.name)
 	case hasToken:
+		if u.want() == 1 {
+			return "are still stopping it"
+		}
 		return "have a copy"
 	case noCPU:
 		return "have less than CPU=" + cpuText(req.CPU) + " free"
@@ -92,11 +100,14 @@ func (v *verdicts) reason(u *unit, why verdict) string {
 	return "have less than Memory=" + sizeText(req.Memory) + " free"
 }
 
+// singular is the same said of one.
 func singular(text string) string {
-	if rest, ok := strings.CutPrefix(text, "are "); ok {
-		return "is " + rest
+	for _, verb := range [][2]string{{"are ", "is "}, {"do not ", "does not "}, {"have ", "has "}} {
+		if rest, ok := strings.CutPrefix(text, verb[0]); ok {
+			text = verb[1] + rest
+		}
 	}
-	return "has " + strings.TrimPrefix(text, "have ")
+	return strings.Replace(text, ", one of them with", " with", 1)
 }
 
 func plural(n int, noun string) string {

@@ -54,7 +54,7 @@ func (w *world) fit(u *unit, m *machine) verdict {
 	if v := w.may(u, m); v != fits {
 		return v
 	}
-	if slices.Contains(u.on, m) || slices.Contains(u.held, m) {
+	if u.runsOn(m) || slices.Contains(u.held, m) {
 		return hasToken
 	}
 	return m.room(u.Requirements.CPU, u.Requirements.Memory)
@@ -78,7 +78,7 @@ func (u *unit) peersOn(m *machine) bool {
 		return false
 	}
 	for _, peer := range u.peers {
-		here := slices.Contains(peer.on, m)
+		here := peer.runsOn(m)
 		if u.cycle != "" && u.cycle == peer.cycle {
 			here = slices.ContainsFunc(peer.tokens, func(p fleet.Placement) bool {
 				return p.Machine == m.ID && p.State != fleet.Inactive
@@ -94,7 +94,7 @@ func (u *unit) peersOn(m *machine) bool {
 // replacer is a unit on m that u has to give way to; nil if there is none.
 func (m *machine) replacer(u *unit) *unit {
 	for _, other := range m.units {
-		if other != u && meets(other.replace, u.replace) && !meets(u.replace, other.replace) {
+		if other.displaces(u) {
 			return other
 		}
 	}
@@ -109,9 +109,13 @@ func (m *machine) load(u *unit) (int64, int) {
 	return max(share(m.cpu, m.CPU), share(m.memory, m.Memory)), m.count
 }
 
-// share is used/all in millionths.
+// share is used/all in millionths. Of a resource that nobody uses it is none,
+// reported or not.
 func share(used, all int64) int64 {
-	if all <= 0 {
+	switch {
+	case used == 0:
+		return 0
+	case all <= 0:
 		return 1e6
 	}
 	return int64(float64(used) / float64(all) * 1e6)

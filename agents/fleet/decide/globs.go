@@ -1,17 +1,20 @@
 package decide
 
 import (
+	"cmp"
 	"path"
 	"slices"
-	"strings"
 )
 
 // globs is the different patterns of one option, so that a pattern is compared
-// with a name once and not with every unit on every machine.
+// with a name once and not with every unit on every machine, and only with
+// names that have the text in them that is rarest among the patterns.
 type globs struct {
 	ids      map[string]int
 	patterns []string
-	byPrefix map[string][]int // the text before the first special character
+	built    bool             // the rest is; add comes before match
+	always   []int            // patterns without text
+	byText   map[string][]int // patterns by their rarest text
 	lengths  []int            // of those texts
 }
 
@@ -32,36 +35,92 @@ func (g *globs) add(patterns []string) []int {
 		if !ok {
 			id = len(g.patterns)
 			if g.ids == nil {
-				g.ids, g.byPrefix = map[string]int{}, map[string][]int{}
+				g.ids = map[string]int{}
 			}
 			g.ids[pattern] = id
 			g.patterns = append(g.patterns, pattern)
-			literal := pattern
-			if i := strings.IndexAny(pattern, `*?[\`); i >= 0 {
-				literal = pattern[:i]
-			}
-			g.byPrefix[literal] = append(g.byPrefix[literal], id)
-			if !slices.Contains(g.lengths, len(literal)) {
-				g.lengths = append(g.lengths, len(literal))
-			}
 		}
-		if !slices.Contains(ids, id) {
-			ids = append(ids, id)
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// build makes the index.
+func (g *globs) build() {
+	g.built, g.byText = true, map[string][]int{}
+	number := map[string]int{}
+	for _, pattern := range g.patterns {
+		for _, text := range texts(pattern) {
+			number[text]++
 		}
 	}
-	return ids
+	for id, pattern := range g.patterns {
+		all := texts(pattern)
+		if len(all) == 0 {
+			g.always = append(g.always, id)
+			continue
+		}
+		rarest := slices.MinFunc(all, func(a, b string) int {
+			return cmp.Or(cmp.Compare(number[a], number[b]), cmp.Compare(len(b), len(a)))
+		})
+		g.byText[rarest] = append(g.byText[rarest], id)
+		if !slices.Contains(g.lengths, len(rarest)) {
+			g.lengths = append(g.lengths, len(rarest))
+		}
+	}
+}
+
+// texts are the pieces of a well-formed pattern that a name must have in it.
+func texts(pattern string) []string {
+	var all []string
+	start := 0
+	cut := func(end, next int) {
+		if end > start {
+			all = append(all, pattern[start:end])
+		}
+		start = next
+	}
+	for i := 0; i < len(pattern); i++ {
+		switch pattern[i] {
+		case '*', '?':
+			cut(i, i+1)
+		case '\\': // the next one is text
+			cut(i, i+1)
+			i++
+		case '[':
+			end := i
+			for ; end < len(pattern) && pattern[end] != ']'; end++ {
+				if pattern[end] == '\\' {
+					end++
+				}
+			}
+			cut(i, min(end+1, len(pattern)))
+			i = end
+		}
+	}
+	cut(len(pattern), len(pattern))
+	return all
 }
 
 // match gives the numbers of the patterns that the name matches.
 func (g *globs) match(name string) []int {
+	if !g.built {
+		g.build()
+	}
 	var ids []int
-	for _, n := range g.lengths {
-		if n > len(name) {
-			continue
+	try := func(id int) {
+		if ok, _ := path.Match(g.patterns[id], name); ok && !slices.Contains(ids, id) {
+			ids = append(ids, id)
 		}
-		for _, id := range g.byPrefix[name[:n]] {
-			if ok, _ := path.Match(g.patterns[id], name); ok {
-				ids = append(ids, id)
+	}
+	for _, id := range g.always {
+		try(id)
+	}
+	for _, n := range g.lengths {
+		for i := 0; i+n <= len(name); i++ {
+			for _, id := range g.byText[name[i:i+n]] {
+				try(id)
 			}
 		}
 	}

@@ -49,7 +49,7 @@ func (w *world) unable(u *unit, m *machine) string {
 	case fleet.IsTemplate(u.Name):
 		return "a template has no machine"
 	}
-	if other := w.rival(u); other != nil && len(other.on) > 0 {
+	if other := u.rival(); other != nil && len(other.on) > 0 {
 		return fmt.Sprintf("Unit(%s) and it replace each other", other.Name)
 	}
 	v := w.may(u, m)
@@ -82,7 +82,7 @@ func (w *world) inability(u *unit, m *machine, v verdict) string {
 
 func (u *unit) absentPeer(m *machine) string {
 	for _, peer := range u.peers {
-		if !slices.Contains(peer.on, m) {
+		if !peer.runsOn(m) {
 			return peer.Name
 		}
 	}
@@ -97,19 +97,6 @@ func (m *machine) conflicting(u *unit) string {
 		}
 	}
 	return ""
-}
-
-// rival is a unit that has a machine, and that replaces u as u replaces it.
-func (w *world) rival(u *unit) *unit {
-	if len(u.replace.carries) == 0 || len(u.replace.matches) == 0 {
-		return nil
-	}
-	for _, other := range w.units {
-		if other != u && len(other.on)+len(other.held) > 0 && meets(u.replace, other.replace) && meets(other.replace, u.replace) {
-			return other
-		}
-	}
-	return nil
 }
 
 // orphans ends the placements of units that are not there any more.

@@ -2,6 +2,7 @@ package decide
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -32,6 +33,9 @@ func (w *world) link() {
 	for _, u := range w.units {
 		u.glob.matches = w.globs.match(u.Name)
 		u.replace.matches = w.replaces.match(u.Name)
+	}
+	if len(w.replaces.patterns) > 0 {
+		w.findCircles()
 	}
 }
 
@@ -87,11 +91,16 @@ func (w *world) sort() {
 	}
 }
 
-// nameCycle tells the units of a circle of peers that they are one.
+// nameCycle tells the units of a circle of peers that they are one. Of a long
+// one it names the beginning.
 func nameCycle(units []*unit) {
+	const most = 8
 	var names []string
-	for _, u := range units {
+	for _, u := range units[:min(len(units), most)] {
 		names = append(names, u.Name)
+	}
+	if more := len(units) - most; more > 0 {
+		names = append(names, fmt.Sprintf("%d more", more))
 	}
 	text := strings.Join(append(names, names[0]), " -> ")
 	for _, u := range units {

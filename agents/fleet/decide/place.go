@@ -54,7 +54,7 @@ func (w *world) put(u *unit, m *machine) {
 			return t.Placement.Unit == other.Name && t.Placement.Machine == m.ID
 		})
 		w.release(other, m, fmt.Sprintf("replaced by Unit(%s)", u.Name))
-		other.on = slices.DeleteFunc(other.on, func(on *machine) bool { return on == m })
+		other.leave(m)
 	}
 	m.settle(u)
 	hash := u.Hash
@@ -72,7 +72,7 @@ func (w *world) put(u *unit, m *machine) {
 func (w *world) placeGlobal(u *unit) {
 	refused := verdicts{}
 	for _, m := range u.class.machines {
-		if slices.Contains(u.on, m) {
+		if u.runsOn(m) {
 			continue
 		}
 		switch v := w.fit(u, m); v {
@@ -87,7 +87,7 @@ func (w *world) placeGlobal(u *unit) {
 	case len(u.class.machines) == 0:
 		w.unplaced[u.Name] = w.explain(u)
 	case refused.total > 0:
-		w.unplaced[u.Name] = fmt.Sprintf("runs on %d of %s: %s", len(u.on), plural(len(u.class.machines), "machine"), refused.text(u))
+		w.unplaced[u.Name] = fmt.Sprintf("runs on %d of %s: %s", len(u.on), plural(len(u.class.machines), "machine"), refused.text(u, false))
 	}
 }
 
@@ -108,7 +108,7 @@ func (w *world) blocked(u *unit) string {
 		}
 		return fmt.Sprintf("MachineOf=%s, which has no machine", peer.Name)
 	}
-	if other := w.rival(u); other != nil {
+	if other := u.rival(); other != nil {
 		return fmt.Sprintf("Replaces is circular: it and %s replace each other, so only one of them runs", other.Name)
 	}
 	return ""
@@ -187,14 +187,14 @@ func (w *world) takeOver(u *unit, candidates []*machine) *machine {
 }
 
 // replaceable are the units that leave m when u comes: those that were there
-// before this pass, that u replaces and that do not replace u.
+// before this pass and that u displaces.
 func (w *world) replaceable(u *unit, m *machine) []*unit {
 	var leave []*unit
 	if len(u.replace.carries) == 0 {
 		return nil
 	}
 	for _, other := range m.units {
-		if other == u || other.Requirements.Global || !slices.Contains(other.on, m) || !meets(u.replace, other.replace) || meets(other.replace, u.replace) {
+		if other.Requirements.Global || !other.runsOn(m) || !u.displaces(other) {
 			continue
 		}
 		if slices.ContainsFunc(other.tokens, func(p fleet.Placement) bool { return p.Machine == m.ID }) {
@@ -205,16 +205,16 @@ func (w *world) replaceable(u *unit, m *machine) []*unit {
 }
 
 // followers are the units that are to come to u's machine, those that follow
-// its followers included.
+// its followers included. A unit with peers of its own has no choice anyway.
 func (w *world) followers(u *unit) []*unit {
-	if len(u.follows) == 0 {
+	if len(u.follows) == 0 || len(u.peers) > 0 {
 		return nil
 	}
-	all := []*unit{u}
+	all, seen := []*unit{u}, map[*unit]bool{u: true}
 	for i := 0; i < len(all); i++ {
 		for _, f := range all[i].follows {
-			if len(f.on) == 0 && f.cycle == "" && !f.Requirements.Global && !slices.Contains(all, f) {
-				all = append(all, f)
+			if len(f.on) == 0 && f.cycle == "" && !f.Requirements.Global && !seen[f] {
+				all, seen[f] = append(all, f), true
 			}
 		}
 	}

@@ -1,8 +1,10 @@
 package fleetd
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -20,11 +22,17 @@ const (
 	dialTimeout   = 5 * time.Second
 	keepAliveTime = 5 * time.Second
 	keepAliveWait = 3 * time.Second
+	// ownEvery is how often the own etcd's authority is looked at.
+	ownEvery = 5 * time.Second
 )
+
+// usesOwn tells whether the KV is the machine's own etcd, by its certificates if
+// it has some.
+func usesOwn(cfg config.Config) bool { return !cfg.EtcdServersGiven && cfg.EtcdCAFile == "" }
 
 // connect makes a client of the KV. It does not wait for it: calls do.
 func connect(cfg config.Config, own pki.Files) (*clientv3.Client, error) {
-	if !cfg.EtcdServersGiven && cfg.EtcdCAFile == "" && own.Readable() {
+	if usesOwn(cfg) && own.Readable() {
 		for i, s := range cfg.EtcdServers {
 			cfg.EtcdServers[i] = strings.Replace(s, "http:", "https:", 1)
 		}
@@ -44,4 +52,35 @@ func connect(cfg config.Config, own pki.Files) (*clientv3.Client, error) {
 		return nil, fmt.Errorf("connect to the KV at %q: %w", cfg.EtcdServers, err)
 	}
 	return client, nil
+}
+
+// authorityOf is the text of the machine's own authority, "" if it has none.
+func authorityOf(own pki.Files) string {
+	if !own.Readable() {
+		return ""
+	}
+	text, err := os.ReadFile(own.Authority)
+	if err != nil {
+		return ""
+	}
+	return string(text)
+}
+
+// followOwn calls changed once when the machine's own etcd has got another
+// authority than known, or its first one. Certificates of the same authority
+// need no care: each connection reads them anew.
+func followOwn(ctx context.Context, own pki.Files, known string, every time.Duration, changed func()) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if now := authorityOf(own); now != "" && now != known {
+			changed()
+			return
+		}
+	}
 }

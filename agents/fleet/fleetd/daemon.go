@@ -52,14 +52,15 @@ type daemon struct {
 	signals chan os.Signal
 	check   func() error // tells what is wrong with the settings as they are now
 
-	facts    *facts
-	sockets  *listen.Sockets
-	client   *clientv3.Client
-	registry *registry.Registry
-	mirror   *mirror.Mirror
-	agent    *agent.Agent
-	engine   *engine.Options // nil if this machine never decides
-	server   *http.Server
+	facts     *facts
+	sockets   *listen.Sockets
+	authority string // of the machine's own etcd, as it was before connecting
+	client    *clientv3.Client
+	registry  *registry.Registry
+	mirror    *mirror.Mirror
+	agent     *agent.Agent
+	engine    *engine.Options // nil if this machine never decides
+	server    *http.Server
 }
 
 // run takes part in the cluster until ctx ends.
@@ -80,7 +81,9 @@ func (d *daemon) run(ctx context.Context) error {
 	if memory.Notice != "" {
 		d.log.Warn(memory.Notice)
 	}
-	if d.client, err = connect(d.cfg, pki.In(pki.Local)); err != nil {
+	own := pki.In(d.paths.pki)
+	d.authority = authorityOf(own)
+	if d.client, err = connect(d.cfg, own); err != nil {
 		return err
 	}
 	defer d.client.Close()
@@ -151,11 +154,14 @@ func (d *daemon) serve(ctx context.Context) error {
 			}
 		})
 	}
-	agentDone := make(chan error, 1)
-	staying, leave := context.WithCancel(working)
-	defer leave()
-	background.Go(func() { agentDone <- d.agent.Run(staying) })
+	leave := make(chan struct{})
+	agentDone := d.runAgent(leave)
 	background.Go(func() { d.facts.follow(working, d.agent.Update) })
+	if usesOwn(d.cfg) {
+		background.Go(func() {
+			followOwn(working, pki.In(d.paths.pki), d.authority, ownEvery, func() { d.signals <- syscall.SIGHUP })
+		})
+	}
 	background.Go(func() { watchdog(working, d.log, func() { _ = d.agent.Registered() }) })
 	if d.engine != nil {
 		deciders.Go(func() { engine.Run(deciding, *d.engine) })
@@ -180,10 +186,24 @@ func (d *daemon) serve(ctx context.Context) error {
 			d.log.Info("fleetd stops the cluster's units that run here, and leaves the cluster")
 			abdicate()
 			within(&deciders) // another machine decides where the units go
-			leave()
+			close(leave)
 			return <-agentDone
 		}
 	}
+}
+
+// runAgent runs the agent until leave is closed. It then stops units, which
+// nothing else that goes wrong here is a reason for: without leave it ends with
+// the process, as if that was killed.
+func (d *daemon) runAgent(leave <-chan struct{}) <-chan error {
+	done := make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		go func() { <-leave; cancel() }()
+		done <- d.agent.Run(ctx)
+	}()
+	return done
 }
 
 // within waits for a group, but not for ever.

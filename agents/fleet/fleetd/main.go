@@ -31,6 +31,7 @@ import (
 	"github.com/coracle-os/coracle/agents/fleet"
 	"github.com/coracle-os/coracle/agents/fleet/agent/units"
 	"github.com/coracle-os/coracle/agents/fleet/config"
+	"github.com/coracle-os/coracle/agents/kv/pki"
 	"github.com/coracle-os/coracle/rootfs/control"
 	"github.com/coracle-os/coracle/rootfs/program"
 )
@@ -43,11 +44,12 @@ const gcPercent = 50
 type paths struct {
 	machineID, bootID string
 	memory            string // of the agent
+	pki               string // directory of the certificates of the machine's own etcd
 	proc              string
 }
 
 func onMachine() paths {
-	return paths{machineID: "/etc/machine-id", bootID: "/proc/sys/kernel/random/boot_id", memory: "/var/lib/fleet/agent.db", proc: "/proc"}
+	return paths{machineID: "/etc/machine-id", bootID: "/proc/sys/kernel/random/boot_id", memory: "/var/lib/fleet/agent.db", pki: pki.Local, proc: "/proc"}
 }
 
 // Main is fleetd.

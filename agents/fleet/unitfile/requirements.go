@@ -47,12 +47,13 @@ var known = []string{
 // have; the Requirements then hold everything but that value.
 func (f File) Requirements(name string) (fleet.Requirements, []string, error) {
 	r := reader{values: map[string][]string{}}
-	expand := specifiers(name)
+	expand, unknown := specifiers(name), map[string]bool{}
 	for _, o := range f.options {
 		if o.Section != Section {
 			continue
 		}
-		if !slices.Contains(known, o.Name) && !slices.Contains(r.req.Unknown, o.Name) {
+		if !slices.Contains(known, o.Name) && !unknown[o.Name] {
+			unknown[o.Name] = true
 			r.req.Unknown = append(r.req.Unknown, o.Name)
 			r.warn("unrecognized requirement in [X-Fleet] section: %q", o.Name)
 		}
@@ -172,8 +173,12 @@ func multiValue(value string) []string {
 	return values
 }
 
-// Expand is a template's Requirements for one of its instances.
+// Expand is a template's Requirements for one of its instances. What has no
+// specifiers is shared with the template's.
 func Expand(req fleet.Requirements, instance string) fleet.Requirements {
+	if !hasSpecifiers(req) {
+		return req
+	}
 	replacer := specifiers(instance)
 	all := func(values []string) []string {
 		expanded := slices.Clone(values)
@@ -194,6 +199,14 @@ func Expand(req fleet.Requirements, instance string) fleet.Requirements {
 		req.Metadata = metadata
 	}
 	return req
+}
+
+func hasSpecifiers(req fleet.Requirements) bool {
+	text := slices.Concat(req.MachineOf, req.Conflicts, req.Replaces, []string{req.MachineID, req.SpreadOver})
+	for key, values := range req.Metadata {
+		text = append(append(text, key), values...)
+	}
+	return slices.ContainsFunc(text, func(s string) bool { return strings.Contains(s, "%") })
 }
 
 // specifiers replaces %n, %N, %p and %i, for a name with a dot that is no template's.

@@ -31,6 +31,10 @@
 // each by default). From then on the machine is as safe as if it had renewed
 // Hold before the last of these answers.
 //
+// A member that hangs has not answered: a leader that was frozen together with
+// the others may lead on, and has counted the time. A store that hangs as a whole
+// for TTL - Budget is therefore as if the machine were cut off.
+//
 // What fencing cannot see through: a packet filter that refuses connections in
 // the name of live members looks like members that are down.
 package fence
@@ -59,8 +63,8 @@ type Answer int
 
 // The answers.
 const (
-	Unreached Answer = iota // nothing came back
-	NoLeader                // it knows no leader, its host refuses, or it hangs
+	Unreached Answer = iota // nothing came back, or it hangs
+	NoLeader                // it knows no leader, or its host refuses
 	Leads                   // it knows a leader
 )
 

@@ -68,8 +68,8 @@ func loopback(address string) bool {
 	return u.Hostname() == "localhost" || err == nil && (ip.IsLoopback() || ip.IsUnspecified())
 }
 
-// ask asks one member at one of its addresses. A host that is there and not a
-// working member is as good as one that says so.
+// ask asks one member at one of its addresses. A host that refuses is as good as
+// a member that knows no leader: a new process does not lead without an election.
 func (s Store) ask(ctx context.Context, address string) fence.Answer {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" {
@@ -91,10 +91,10 @@ func (s Store) ask(ctx context.Context, address string) fence.Answer {
 	case err == nil:
 		return fence.NoLeader
 	}
-	code := status.Code(err)
-	hangs := code == codes.Unavailable || code == codes.DeadlineExceeded || errors.Is(err, context.DeadlineExceeded)
-	if hangs && !strings.Contains(err.Error(), "handshake") {
-		return fence.NoLeader
+	if code := status.Code(err); (code == codes.Unavailable || code == codes.DeadlineExceeded || errors.Is(err, context.DeadlineExceeded)) && !strings.Contains(err.Error(), "handshake") {
+		// It hangs. When it goes on it may lead still, and find that our lease
+		// ended meanwhile: that is no answer.
+		return fence.Unreached
 	}
 	return fence.Leads // it works, and it does not like us
 }

@@ -137,24 +137,33 @@ func (s Store) Token(kv *mvccpb.KeyValue) (Token, bool) {
 	return Token{Placement: p, Revision: kv.ModRevision}, err == nil
 }
 
+// Change is what became of one unit's token at a revision.
+type Change struct {
+	Unit     string
+	Token    *Token // nil if it is gone
+	Revision int64
+}
+
 // Follow tells the whole schedule and then its changes until ctx ends: load
-// gets all tokens as of a revision, change one unit's token, nil if it is gone.
-func (s Store) Follow(ctx context.Context, load func([]Token, int64), change func(unit string, t *Token, revision int64)) {
+// gets all tokens as of a revision; change gets changes, those of one revision
+// always together.
+func (s Store) Follow(ctx context.Context, load func([]Token, int64), change func([]Change)) {
 	follow.Follow(ctx, s.Client, s.Keys.Schedule(s.ID), follow.Sink{
 		Load: func(all []*mvccpb.KeyValue, revision int64) { load(s.tokens(all), revision) },
 		Apply: func(events []*clientv3.Event, _ int64) {
+			var list []Change
 			for _, e := range events {
 				kind, name := s.Keys.Parse(string(e.Kv.Key))
 				if kind != layout.Placement {
 					continue
 				}
-				t, ok := s.Token(e.Kv)
-				if e.Type == mvccpb.DELETE || !ok {
-					change(name.Second, nil, e.Kv.ModRevision)
-					continue
+				c := Change{Unit: name.Second, Revision: e.Kv.ModRevision}
+				if t, ok := s.Token(e.Kv); ok && e.Type != mvccpb.DELETE {
+					c.Token = &t
 				}
-				change(name.Second, &t, e.Kv.ModRevision)
+				list = append(list, c)
 			}
+			change(list)
 		},
 	})
 }

@@ -213,11 +213,12 @@ func (s System) unlink(i *install.Installer, unit string) error {
 	return nil
 }
 
-// ours tells whether a link leads to the unit's file here: Also= may name
-// units of the machine or other units of the cluster, which stay.
+// ours tells whether a link may go with the unit. Also= may name other units of
+// the cluster, which have links of their own and stay.
 func (s System) ours(link, unit string) bool {
 	to, err := os.Readlink(filepath.Join(s.root(), link))
-	return err == nil && path.Clean(to) == path.Join(s.dir(), unit)
+	to = path.Clean(to)
+	return err == nil && (to == path.Join(s.dir(), unit) || !strings.HasPrefix(to, s.dir()+"/"))
 }
 
 // Reload implements Init.

@@ -17,21 +17,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// first is the first descriptor that is passed.
-const first = 3
-
 // Sockets are what was passed.
 type Sockets struct {
 	Listeners []net.Listener
-	passed    int
+	passed    []*os.File // as they came; they are closed when nobody refers to them
 }
 
-// Passed takes the sockets that were passed to this process. files gives the
-// descriptors; activation.Files does.
+// Passed takes the sockets that were passed to this process, from files of the
+// descriptors, as activation.Files gives them. They stay open.
 func Passed(files []*os.File) (*Sockets, error) {
-	s := &Sockets{passed: len(files)}
+	s := &Sockets{passed: files}
 	for _, f := range files {
-		l, err := net.FileListener(f) // f stays open for Keep
+		l, err := net.FileListener(f) // of a copy
 		if err != nil {
 			s.Close()
 			return nil, fmt.Errorf("take the socket %s that was passed: %w", f.Name(), err)
@@ -54,9 +51,9 @@ func (s *Sockets) Close() {
 // Keep lets the program that this process executes next have the sockets.
 // Clients that connect meanwhile wait.
 func (s *Sockets) Keep() error {
-	for fd := first; fd < first+s.passed; fd++ {
-		if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0); err != nil {
-			return fmt.Errorf("keep a socket: %w", err)
+	for _, f := range s.passed {
+		if _, err := unix.FcntlInt(f.Fd(), unix.F_SETFD, 0); err != nil {
+			return fmt.Errorf("keep the socket %s: %w", f.Name(), err)
 		}
 	}
 	return nil
