@@ -75,7 +75,7 @@ func (t *tool) set(ctx context.Context, units []schema.Unit, want fleet.JobState
 // arrive waits for units to be in a state, or says that it was asked for. It
 // gives the units that are not global.
 func (t *tool) arrive(ctx context.Context, units []schema.Unit, w waitFlags, verb string, want fleet.JobState, quiet bool) error {
-	wait := waiting{t: t, verb: verb, want: want, attempts: w.attempts, quiet: quiet}
+	wait := waiting{t: t, want: want, attempts: w.attempts, quiet: quiet}
 	for _, u := range units {
 		switch {
 		case isGlobal(u):

@@ -88,7 +88,6 @@ type givenUp struct{ error }
 type waiting struct {
 	t        *tool
 	names    []string
-	verb     string
 	want     fleet.JobState
 	attempts int
 	contents map[string]string // hashes that units must have, for those whose content was replaced

@@ -129,7 +129,7 @@ func (t *tool) settle(ctx context.Context, changes []change, c *createFlags, ver
 			wait = append(wait, one)
 		}
 	}
-	w := waiting{t: t, verb: verb, want: want, attempts: c.attempts, contents: map[string]string{}}
+	w := waiting{t: t, want: want, attempts: c.attempts, contents: map[string]string{}}
 	for _, one := range wait {
 		w.names = append(w.names, one.unit.Name)
 		if one.replaced != "" {
