@@ -22,6 +22,7 @@ import (
 
 	"github.com/coracle-os/coracle/agents/etcdctl"
 	"github.com/coracle-os/coracle/agents/etcdutl"
+	"github.com/coracle-os/coracle/agents/fleet/ctl"
 	"github.com/coracle-os/coracle/agents/fleet/fleetd"
 	"github.com/coracle-os/coracle/agents/health"
 	"github.com/coracle-os/coracle/agents/kv"
@@ -47,6 +48,7 @@ func programs() map[string]program.Main {
 		"etcd":           kv.Main,
 		"etcdctl":        etcdctl.Main,
 		"etcdutl":        etcdutl.Main,
+		"fleetctl":       ctl.Main,
 		"fleetd":         fleetd.Main,
 		"locksmithctl":   locksmith.CtlMain,
 		"locksmithd":     locksmith.Main,

@@ -134,10 +134,17 @@ func (s *Server) resource(w http.ResponseWriter, r *http.Request, prefix string,
 	}
 	var names []string
 	for _, m := range methods {
-		if m.name == r.Method {
-			return m.handle(w, r)
+		if m.name != r.Method {
+			names = append(names, m.name)
+			continue
 		}
-		names = append(names, m.name)
+		if r.Method == http.MethodPost {
+			// A page in a browser can send a POST anywhere, but not of this type.
+			if err := checkContentType(r); err != nil {
+				return err
+			}
+		}
+		return m.handle(w, r)
 	}
 	return wantMethod(names...)
 }

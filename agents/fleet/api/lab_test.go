@@ -5,19 +5,15 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 
 	"github.com/coracle-os/coracle/agents/fleet"
@@ -25,67 +21,16 @@ import (
 	"github.com/coracle-os/coracle/agents/fleet/registry"
 	"github.com/coracle-os/coracle/agents/fleet/registry/layout"
 	"github.com/coracle-os/coracle/agents/fleet/registry/mirror"
+	"github.com/coracle-os/coracle/agents/kv/kvtest"
 )
 
-// store is a real etcd of one member, in this process. All tests share the one
-// that TestMain starts, each with a prefix of its own.
-type store struct {
-	etcd   *embed.Etcd
-	client *clientv3.Client
-}
-
-func startStore(dir string) (*store, error) {
-	c := embed.NewConfig()
-	c.Dir, c.UnsafeNoFsync = filepath.Join(dir, "etcd"), true
-	c.LogLevel, c.LogOutputs = "panic", []string{filepath.Join(dir, "log")}
-	free := func() []url.URL {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil
-		}
-		defer l.Close()
-		return []url.URL{{Scheme: "http", Host: l.Addr().String()}}
-	}
-	c.ListenPeerUrls, c.ListenClientUrls = free(), free()
-	c.AdvertisePeerUrls, c.AdvertiseClientUrls = c.ListenPeerUrls, c.ListenClientUrls
-	c.InitialCluster = c.InitialClusterFromName(c.Name)
-	e, err := embed.StartEtcd(c)
-	if err != nil {
-		return nil, err
-	}
-	select {
-	case <-e.Server.ReadyNotify():
-	case <-time.After(time.Minute):
-		return nil, fmt.Errorf("etcd is not ready after a minute")
-	}
-	client, err := clientv3.New(clientv3.Config{Endpoints: []string{c.ListenClientUrls[0].String()}, DialTimeout: 5 * time.Second, Logger: zap.NewNop()})
-	return &store{e, client}, err
-}
-
-func (s *store) close() {
-	s.client.Close()
-	s.etcd.Server.HardStop()
-	s.etcd.Close()
-}
-
 var (
-	shared *store // set once, by TestMain
-	number atomic.Int32
+	address string // of the etcd that all tests share, each with a prefix of its own; set once, by TestMain
+	number  atomic.Int32
 )
 
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "api")
-	if err == nil {
-		shared, err = startStore(dir)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	code := m.Run()
-	shared.close()
-	os.RemoveAll(dir)
-	os.Exit(code)
+	os.Exit(kvtest.Main(m, func(endpoint string) { address = endpoint }))
 }
 
 // lab is an API over a real registry.
@@ -97,14 +42,20 @@ type lab struct {
 	lease    clientv3.LeaseID // that machines of put have
 }
 
-func newLab(t testing.TB, change ...func(*Options)) *lab { return newLabOn(t, shared, change...) }
+func newLab(t testing.TB, change ...func(*Options)) *lab { return newLabOn(t, address, change...) }
 
-func newLabOn(t testing.TB, s *store, change ...func(*Options)) *lab {
+// newLabOn is one over the store at an address.
+func newLabOn(t testing.TB, address string, change ...func(*Options)) *lab {
+	kv, err := clientv3.New(clientv3.Config{Endpoints: []string{address}, DialTimeout: 5 * time.Second, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { kv.Close() })
 	prefix := fmt.Sprintf("/test-%d/", number.Add(1))
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	m := mirror.New(s.client, mirror.Options{Prefix: prefix, Log: log})
+	m := mirror.New(kv, mirror.Options{Prefix: prefix, Log: log})
 	t.Cleanup(m.Close)
-	o := Options{Mirror: m, Registry: registry.New(s.client, prefix, time.Second), Timeout: 5 * time.Second, Log: log}
+	o := Options{Mirror: m, Registry: registry.New(kv, prefix, time.Second), Timeout: 5 * time.Second, Log: log}
 	for _, f := range change {
 		f(&o)
 	}
@@ -170,11 +121,11 @@ func (l *lab) released() int {
 	return n
 }
 
-// do sends a request as it stands; a body makes it one of JSON.
+// do sends a request as it stands; a body or POST makes it one of JSON.
 func (l *lab) do(method, path, body string) (int, string) {
 	l.t.Helper()
 	header := http.Header{}
-	if body != "" {
+	if body != "" || method == "POST" {
 		header.Set("Content-Type", "application/json; charset=utf-8")
 	}
 	return l.send(method, path, body, header)

@@ -12,9 +12,6 @@ import (
 
 // plan tells what the engine would do if units were submitted, and why not.
 func (s *Server) plan(w http.ResponseWriter, r *http.Request) error {
-	if err := checkContentType(r); err != nil {
-		return err
-	}
 	var body schema.PlanRequest
 	if err := decode(w, r, &body); err != nil {
 		return err

@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -151,23 +152,57 @@ func TestVersions(t *testing.T) {
 	}
 }
 
-// TestPanic: a state of the cluster that the thinking cannot bear ends nothing.
+// TestPanic: units that the thinking cannot bear stay as they are, and the rest
+// is decided on.
 func TestPanic(t *testing.T) {
 	l := newLab(t)
 	l.machine("m1")
+	poison := "[Unit]\nDescription=poison\n"
+	bad := layout.HashOf("[Service]\nExecStart=/bin/sleep 100\n" + poison)
 	l.engine(Options{MachineID: "e1", Decide: func(s *fleet.Snapshot) decide.Result {
-		if s.Unit("bad.service") != nil {
-			panic("cannot bear it")
+		for _, u := range s.Units {
+			if u.Hash == bad {
+				panic("cannot bear it")
+			}
 		}
 		return decide.Decide(s)
 	}})
-	l.submit("bad.service", "")
-	l.untilLogged("cannot bear it")
-	if _, err := l.registry.Destroy(t.Context(), "bad.service"); err != nil {
+	for _, name := range []string{"a.service", "b.service", "c.service", "d.service"} {
+		l.submit(name, "")
+	}
+	l.until("all run", func(s *fleet.Snapshot) bool { return len(s.States) == 4 })
+	before := l.until("all run", func(s *fleet.Snapshot) bool { return true })
+	l.submit("b.service", poison)
+	l.submit("d.service", poison)
+	l.submit("e.service", "")
+	after := l.until("the good one runs", func(s *fleet.Snapshot) bool { return where(s, "e.service") != "" && len(s.States) == 5 })
+	if !slices.Equal(before.Placements, after.Placements[:4]) {
+		t.Errorf("%v, want %v first", after.Placements, before.Placements)
+	}
+	l.untilLogged("leaves it as it is until its content changes")
+	l.submit("b.service", "")
+	if _, err := l.registry.Destroy(t.Context(), "d.service"); err != nil {
 		t.Fatal(err)
 	}
-	l.submit("good.service", "")
-	l.until("the good one runs", func(s *fleet.Snapshot) bool { return len(s.States) == 1 })
+	l.until("d is gone", func(s *fleet.Snapshot) bool { return where(s, "d.service") == "" })
+}
+
+// TestPanicAlways: when it is no unit's fault nothing is written, and the next
+// change is tried.
+func TestPanicAlways(t *testing.T) {
+	l := newLab(t)
+	l.machine("m1")
+	l.engine(Options{MachineID: "e1", Decide: func(s *fleet.Snapshot) decide.Result {
+		if m := s.Machine("m2"); m != nil {
+			panic("cannot bear m2")
+		}
+		return decide.Decide(s)
+	}})
+	m2 := l.machine("m2")
+	l.submit("a.service", "")
+	l.untilLogged("cannot bear m2")
+	m2.die(t)
+	l.until("a runs", func(s *fleet.Snapshot) bool { return where(s, "a.service") == "m1" })
 }
 
 // TestManyAtOnce: units by the thousand, with garbage among them.

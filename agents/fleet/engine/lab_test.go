@@ -7,67 +7,27 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 
 	"github.com/coracle-os/coracle/agents/fleet"
 	"github.com/coracle-os/coracle/agents/fleet/registry"
 	"github.com/coracle-os/coracle/agents/fleet/registry/layout"
 	"github.com/coracle-os/coracle/agents/fleet/registry/mirror"
+	"github.com/coracle-os/coracle/agents/kv/kvtest"
 )
 
 // store is the one etcd of this package's tests; each has a prefix of its own.
 var store struct{ endpoint string }
 
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "fleet-engine")
-	if err != nil {
-		panic(err)
-	}
-	stop, err := startStore(dir)
-	if err != nil {
-		panic(err)
-	}
-	code := m.Run()
-	stop()
-	os.RemoveAll(dir)
-	os.Exit(code)
-}
-
-// startStore runs a member of etcd in this process.
-func startStore(dir string) (stop func(), err error) {
-	c := embed.NewConfig()
-	c.Dir = filepath.Join(dir, "etcd")
-	var urls []url.URL
-	for range 2 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		urls = append(urls, url.URL{Scheme: "http", Host: l.Addr().String()})
-		l.Close()
-	}
-	c.ListenPeerUrls, c.AdvertisePeerUrls = urls[:1], urls[:1]
-	c.ListenClientUrls, c.AdvertiseClientUrls = urls[1:], urls[1:]
-	c.InitialCluster = c.Name + "=" + urls[0].String()
-	c.LogLevel, c.LogOutputs = "panic", []string{filepath.Join(dir, "log")}
-	c.TickMs, c.ElectionMs = 10, 100 // so that a lease may be as short as a second
-	e, err := embed.StartEtcd(c)
-	if err != nil {
-		return nil, err
-	}
-	<-e.Server.ReadyNotify()
-	store.endpoint = urls[1].Host
-	return e.Close, nil
+	os.Exit(kvtest.Main(m, func(address string) { store.endpoint = address }))
 }
 
 // lab is a cluster of simulated machines and real engines.

@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"time"
 
 	"github.com/coracle-os/coracle/agents/fleet"
-	"github.com/coracle-os/coracle/agents/fleet/decide"
 	"github.com/coracle-os/coracle/agents/fleet/registry"
 	"github.com/coracle-os/coracle/agents/fleet/registry/mirror"
 )
@@ -32,12 +30,13 @@ type reign struct {
 	last   *fleet.Snapshot      // that was decided on; nil if it is to be decided on again
 	again  time.Time            // when time alone makes a difference; zero is never
 	unused map[string]time.Time // contents since they are so
+	broken map[string]string    // units that decide cannot bear, with their hashes
 }
 
 // lead decides and writes until ctx ends or the leadership does.
 func (e *engine) lead(ctx context.Context, l registry.Leadership) error {
 	r := reign{
-		engine: e, Leadership: l, unused: map[string]time.Time{},
+		engine: e, Leadership: l, unused: map[string]time.Time{}, broken: map[string]string{},
 		mirror: mirror.New(e.Registry.Client, mirror.Options{Prefix: e.Registry.Keys.Prefix, Log: e.Log, Now: e.Now}),
 	}
 	defer r.mirror.Close()
@@ -102,7 +101,7 @@ func (r *reign) pass(ctx context.Context, view *mirror.View) (int64, error) {
 		return 0, nil
 	}
 	start := time.Now()
-	result, err := r.decide(view.Snapshot)
+	result, err := r.think(view.Snapshot)
 	r.last = view.Snapshot
 	if err != nil {
 		r.Log.Error("The engine cannot decide on this state of the cluster; it tries again when that changes. This is a defect: please report it", "revision", view.Revision, "error", err)
@@ -156,16 +155,6 @@ func matters(before, now *fleet.Snapshot) bool {
 // shared tells if two slices of the mirror are one: it shares what is unchanged.
 func shared[V any](a, b []V) bool {
 	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
-}
-
-// decide contains what goes wrong in there.
-func (r *reign) decide(s *fleet.Snapshot) (result decide.Result, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
-		}
-	}()
-	return r.Decide(s), nil
 }
 
 // collect removes contents that were unused for long enough.

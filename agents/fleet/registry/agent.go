@@ -32,8 +32,10 @@ type Schedule struct {
 // log. lost, if not nil, hears when the KV is not followed; the next f ends that.
 func (r *Registry) WatchSchedule(ctx context.Context, machine string, log *slog.Logger, f func(Schedule), lost func(error)) {
 	w := schedule{prefix: r.Keys.Schedule(machine), keys: r.Keys, log: log, units: map[string]Scheduled{}, garbage: map[string]bool{}}
+	followed := false
 	follow.Follow(ctx, r.Client, w.prefix, follow.Sink{
 		Load: func(all []*mvccpb.KeyValue, revision int64) {
+			followed = true
 			clear(w.units)
 			for _, kv := range all {
 				w.put(kv)
@@ -41,6 +43,10 @@ func (r *Registry) WatchSchedule(ctx context.Context, machine string, log *slog.
 			f(w.all(revision))
 		},
 		Apply: func(events []*clientv3.Event, revision int64) {
+			if followed && len(events) == 0 {
+				return // others ask this client's watches how far they are
+			}
+			followed = true
 			for _, e := range events {
 				if e.Type == mvccpb.DELETE {
 					delete(w.units, strings.TrimPrefix(string(e.Kv.Key), w.prefix))
@@ -50,7 +56,12 @@ func (r *Registry) WatchSchedule(ctx context.Context, machine string, log *slog.
 			}
 			f(w.all(revision))
 		},
-		Lost: lost,
+		Lost: func(err error) {
+			followed = false
+			if lost != nil {
+				lost(err)
+			}
+		},
 	})
 }
 

@@ -16,7 +16,8 @@ import (
 const maxOps = 100
 
 // Register says that a machine takes part, as long as the lease lives; again
-// with the same lease it changes what is said of the machine. If the id is there
+// with the same lease it changes what is said of the machine. An object without
+// lease is no machine's, but what somebody wrote by hand: it is replaced. If the id is there
 // with another lease, that is ErrTaken: another machine has the same id, or this
 // one's earlier lease has yet to end or to be revoked. ErrLeaseEnded if lease has.
 func (r *Registry) Register(ctx context.Context, m fleet.Machine, lease clientv3.LeaseID) (revision int64, err error) {
@@ -24,7 +25,7 @@ func (r *Registry) Register(ctx context.Context, m fleet.Machine, lease clientv3
 	key := r.Keys.Machine(m.ID)
 	put := clientv3.OpPut(key, layout.EncodeMachine(m), clientv3.WithLease(lease))
 	answer, err := r.txn(ctx, op, clientv3.OpTxn(
-		[]clientv3.Cmp{absent(key)}, []clientv3.Op{put},
+		[]clientv3.Cmp{clientv3.Compare(clientv3.LeaseValue(key), "=", clientv3.NoLease)}, []clientv3.Op{put}, // also if there is no key
 		[]clientv3.Op{clientv3.OpTxn(
 			[]clientv3.Cmp{clientv3.Compare(clientv3.LeaseValue(key), "=", lease)}, []clientv3.Op{put},
 			[]clientv3.Op{clientv3.OpGet(key)})}))

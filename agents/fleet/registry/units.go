@@ -65,6 +65,10 @@ func (r *Registry) Update(ctx context.Context, name string, change func(old *Uni
 	}
 }
 
+// maxContent is the longest value of a content: etcd's default bound for a
+// request, 1.5 MiB, with room for the rest of the transaction.
+const maxContent = 3<<19 - 16<<10
+
 // replace writes next (nil removes) if the job's last change was at a revision.
 func (r *Registry) replace(ctx context.Context, op, name string, next *Unit, at int64) (*clientv3.TxnResponse, error) {
 	unchanged := []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(r.Keys.Job(name)), "=", at)}
@@ -77,6 +81,9 @@ func (r *Registry) replace(ctx context.Context, op, name string, next *Unit, at 
 	content, err := layout.EncodeContent(next.Raw)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", op, err)
+	}
+	if len(content) > maxContent {
+		return nil, fmt.Errorf("%s: %w: %d bytes, at most %d", op, ErrTooLarge, len(content), maxContent)
 	}
 	key := r.Keys.Content(next.Hash())
 	job := layout.EncodeJob(fleet.Unit{Name: name, Hash: next.Hash(), Desired: next.Desired, Rollout: next.Rollout})

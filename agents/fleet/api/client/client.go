@@ -135,7 +135,7 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 	if err != nil {
 		return 0, fmt.Errorf("make a request: %w", err)
 	}
-	if in != nil {
+	if in != nil || method == http.MethodPost {
 		request.Header.Set("Content-Type", "application/json")
 	}
 	answer, err := c.http.Do(request)

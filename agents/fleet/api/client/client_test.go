@@ -150,7 +150,7 @@ func TestRequests(t *testing.T) {
 		`PUT /fleet/v1/units/a%5Cx2d@b.service application/json {"name":"a\\x2d@b.service","options":[{"section":"S","name":"N","value":"\u003c\u0026\u003e"}],"desiredState":"loaded","rollout":{"parallel":1,"waitHealthySeconds":0}}`,
 		`PUT /fleet/v1/units/a.service application/json {"name":"a.service","desiredState":"launched"}`,
 		`DELETE /fleet/v1/units/a.service`,
-		`POST /fleet/v1/units/a.service/rollback`,
+		`POST /fleet/v1/units/a.service/rollback application/json`,
 		`PATCH /fleet/v1/machines application/json [{"op":"add","path":"/m/metadata/k","value":{"value":"v"}}]`,
 		`PATCH /fleet/v1/machines application/json [{"op":"remove","path":"/m/metadata/k"}]`,
 		`PUT /fleet/v1/machines/m/drain application/json {"reason":"disk","untilReboot":true}`,

@@ -189,7 +189,11 @@ func DecodeState(n Name, value []byte) (fleet.UnitState, error) {
 	if !isHash(s.Hash) || s.Load == "" || s.Active == "" {
 		return fleet.UnitState{}, fmt.Errorf("%+v is not a state", s)
 	}
-	return fleet.UnitState{Machine: n.First, Unit: n.Second, Hash: s.Hash, Load: s.Load, Active: s.Active, Sub: s.Sub, Since: s.Since}, nil
+	since := s.Since.UTC()
+	if y := since.Year(); y < 0 || y > 9999 {
+		return fleet.UnitState{}, fmt.Errorf("the year %d cannot be written again", y)
+	}
+	return fleet.UnitState{Machine: n.First, Unit: n.Second, Hash: s.Hash, Load: s.Load, Active: s.Active, Sub: s.Sub, Since: since}, nil
 }
 
 // Engine is the value of lease/engine-leader.

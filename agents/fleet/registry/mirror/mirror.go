@@ -77,9 +77,18 @@ func (m *Mirror) Close() {
 	m.running = nil
 	m.mu.Unlock()
 	if r != nil {
-		r.cancel()
-		<-r.done
+		m.end(r)
 	}
+}
+
+// end stops a run that m.running no longer is. Who waits for a change of it
+// learns that there is none to come.
+func (m *Mirror) end(r *run) {
+	r.cancel()
+	<-r.done
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	close(r.changed)
 }
 
 // Running tells if it is started.
@@ -92,7 +101,8 @@ func (m *Mirror) Running() bool {
 // View is a snapshot with the units' contents.
 type View struct {
 	*fleet.Snapshot
-	// Changed is closed when there is something newer.
+	// Changed is closed when there is something newer, and when the mirror
+	// stops because nobody asks: At starts it again.
 	Changed <-chan struct{}
 
 	mirror *Mirror
@@ -245,13 +255,13 @@ func (m *Mirror) stopIdle(r *run) {
 		case <-tick.C:
 		}
 		m.mu.Lock()
-		idle := m.users == 0 && time.Since(m.lastUsed) >= m.idle
-		if idle && m.running == r {
+		idle := m.running == r && m.users == 0 && time.Since(m.lastUsed) >= m.idle
+		if idle {
 			m.running = nil
 		}
 		m.mu.Unlock()
 		if idle {
-			r.cancel()
+			m.end(r)
 			return
 		}
 	}

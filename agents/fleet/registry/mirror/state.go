@@ -94,11 +94,13 @@ func (s *state) put(k string, value []byte) {
 		s.version = string(value)
 	}
 	if err != nil {
-		s.remove(k)
+		s.drop(kind, name)
 		s.ignore(k, err.Error())
 		return
 	}
-	delete(s.garbage, k)
+	if kind != layout.Job { // which derive does, when the content is there too
+		delete(s.garbage, k)
+	}
 }
 
 func decoded[V any](decode func(layout.Name, []byte) (V, error), name layout.Name, value []byte, put func(V)) error {
@@ -111,7 +113,11 @@ func decoded[V any](decode func(layout.Name, []byte) (V, error), name layout.Nam
 
 func (s *state) remove(k string) {
 	delete(s.garbage, k)
-	switch kind, name := s.keys.Parse(k); kind {
+	s.drop(s.keys.Parse(k))
+}
+
+func (s *state) drop(kind layout.Kind, name layout.Name) {
+	switch kind {
 	case layout.Content:
 		s.removeContent(name.First)
 	case layout.Job:
@@ -214,6 +220,7 @@ func (s *state) derive(j fleet.Unit) {
 		j.Requirements = s.contents[j.Hash].requirements(j.Name)
 	}
 	s.units.put(j)
+	delete(s.garbage, s.keys.Job(j.Name))
 }
 
 func (s *state) removeJob(name string) {
