@@ -177,7 +177,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	loops, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	var wg sync.WaitGroup
-	for _, loop := range []func(context.Context){a.watchInit, a.guard, a.worker, a.keeper, a.asker, a.follower, a.publisher} {
+	for _, loop := range []func(context.Context){a.watchInit, a.guard, a.worker, a.keeper, a.sentinel, a.asker, a.follower, a.publisher} {
 		wg.Go(func() { loop(loops) })
 	}
 	select {

@@ -89,9 +89,8 @@ func faults() []fault {
 		{"freeze the store's leader", false, func(c *chaos) {
 			m := c.leader()
 			m.signal(unix.SIGSTOP)
-			// Longer than an election and shorter than a lease: see package
-			// fence for why.
-			c.wait(ttl / 2)
+			// It ends the leases of all when it goes on; the engine waits.
+			c.wait(ttl + time.Second)
 			m.signal(unix.SIGCONT)
 		}},
 		{"cut a machine off for a moment", false, func(c *chaos) {

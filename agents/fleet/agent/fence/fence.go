@@ -36,9 +36,10 @@
 // for TTL - Budget is therefore as if the machine were cut off.
 //
 // A leader of the store that alone was frozen for longer than TTL, and goes on
-// when another leads already, has been seen to end leases that its successor had
-// renewed (etcd 3.7, once in about five such freezes). The machine then finds its
-// tokens gone and stops the units at once, while they start elsewhere.
+// when another leads already, ends leases that its successor had renewed (etcd
+// 3.7). The machine sees its registration vanish and registers again at once,
+// and the engine waits for a moment before it moves what a machine had (package
+// engine, losses).
 //
 // What fencing cannot see through: a packet filter that refuses connections in
 // the name of live members looks like members that are down.
