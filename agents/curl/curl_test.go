@@ -114,7 +114,7 @@ func TestLikeCurl(t *testing.T) {
 	closed.Close()
 	for _, line := range []string{
 		"URL/v2/keys/message1 -XPUT -d value=Book1", "-L URL/v2/keys/foo?recursive=true", "URL", "-s URL/a -d a=1 -d b=2 -d @file", "URL/a --data-binary @file",
-		"-d @- URL/a", "--data-raw @file URL/a", "--data-urlencode q=a+b&c URL/a", "-G -d x=1 --data-urlencode y=z%20+ URL/a?w=0", "-X DELETE URL/a", "-XPOST URL/a", "-d  URL/a",
+		"-d @- URL/a", "--data-raw @file URL/a", "--data-urlencode q=a+b&c URL/a", "-G -d x=1 --data-urlencode y=z%20 URL/a?w=0", "-X DELETE URL/a", "-XPOST URL/a", "-d  URL/a",
 		"-T file URL/put", "-T - URL/put", "-u me:secret URL/a", "-H X-One:1 -H X-One:2 -H X-Two: URL/a", "-H Accept: URL/a", "-H Content-Type:application/json -d {} URL/a", "--json {\"a\":1} URL/a", "-e http://from URL/a",
 		"-o out URL/a", "-sO URL/name.txt", "-O URL/", "-sSL URL/there", "URL/there", "-L URL/circle --max-redirs 3", "-L -d a=1 URL/there",
 		"-f URL/404", "-sf URL/404", "-sSf URL/404", "--fail-with-body URL/404", "URL/404", "-w %{http_code}\\n -o /dev/null -s URL/404", "-s -w %{size_download}:%{content_type}:%{redirect_url} URL/a",
