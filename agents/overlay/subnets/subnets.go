@@ -1,0 +1,317 @@
+// Package subnets keeps a machine's subnet in the cluster's KV and tells of
+// the others', for flannel's back ends: it is flannel's etcd subnet manager
+// (github.com/flannel-io/flannel/pkg/subnet/etcd) with other watches. Those of
+// flannel begin again at the revision where they first began, which a
+// compaction of the KV makes impossible for ever, and a machine whose KV was
+// away for a while would not hear of new ones; these list anew and go on.
+//
+// It also holds a claim on the machine's public address, so that two machines
+// with one address do not share a subnet without a word.
+package subnets
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path"
+	"sync"
+	"time"
+
+	"github.com/flannel-io/flannel/pkg/ip"
+	"github.com/flannel-io/flannel/pkg/lease"
+	"github.com/flannel-io/flannel/pkg/subnet"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// ErrLost says that the machine's lease is not its own any more: it ended
+// while the KV was away, or somebody removed it.
+var ErrLost = errors.New("the lease of this machine's subnet was removed")
+
+// Manager is the subnet manager that flannel's back ends get.
+type Manager struct {
+	subnet.Manager // flannel's own, for what is not here
+	KV             *clientv3.Client
+	Prefix         string
+	// Network, if not nil, changes the configuration before a back end gets it.
+	Network func(*subnet.Config)
+	Margin  time.Duration // before the end of a lease at which it is renewed
+	Log     *slog.Logger
+	// Peers is told the machines' leases whenever they change; it may be nil.
+	Peers func([]lease.Lease)
+}
+
+// retry is the pause before another try at the KV.
+const retry = time.Second
+
+// GetNetworkConfig reads and checks the cluster's network. Without a "Backend"
+// it is vxlan: flannel's default, udp, copies every packet through a program.
+// Masquerading is nftables' always; the image has no iptables.
+func (m *Manager) GetNetworkConfig(ctx context.Context) (*subnet.Config, error) {
+	config, _, err := m.config(ctx)
+	return config, err
+}
+
+// ErrNoConfig says that the KV has no network yet.
+var ErrNoConfig = errors.New("the cluster has no network")
+
+func (m *Manager) config(ctx context.Context) (*subnet.Config, int64, error) {
+	key := path.Join(m.Prefix, "config")
+	got, err := m.KV.Get(ctx, key)
+	if err != nil {
+		return nil, 0, fmt.Errorf("read the network from the KV: %w", err)
+	}
+	if len(got.Kvs) == 0 {
+		return nil, got.Header.Revision, fmt.Errorf(`%w: write one with etcdctl put %s '{"Network":"10.1.0.0/16"}'`, ErrNoConfig, key)
+	}
+	config, err := Parse(got.Kvs[0].Value)
+	if err != nil {
+		return nil, got.Header.Revision, fmt.Errorf("read the network at %s: %w", key, err)
+	}
+	if m.Network != nil {
+		m.Network(config)
+	}
+	return config, got.Header.Revision, nil
+}
+
+// Parse reads and checks a network's configuration.
+func Parse(text []byte) (*subnet.Config, error) {
+	var given struct{ Backend json.RawMessage }
+	if err := json.Unmarshal(text, &given); err != nil {
+		return nil, fmt.Errorf("it is not JSON: %w", err)
+	}
+	config, err := subnet.ParseConfig(string(text))
+	if err != nil {
+		return nil, err
+	}
+	if len(given.Backend) == 0 || string(given.Backend) == "null" {
+		config.BackendType, config.Backend = "vxlan", json.RawMessage(`{"Type":"vxlan"}`)
+	}
+	config.EnableNFTables = true
+	if err := subnet.CheckNetworkConfig(config); err != nil {
+		return nil, err
+	}
+	return config, nil
+}
+
+// WriteDefault writes text as the network if there is none, in one step with
+// the look, so that machines that start together agree on one.
+func (m *Manager) WriteDefault(ctx context.Context, text string) error {
+	if _, err := Parse([]byte(text)); err != nil {
+		return fmt.Errorf("use the default network %q: %w", text, err)
+	}
+	key := path.Join(m.Prefix, "config")
+	_, err := m.KV.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(key), "=", 0)).Then(clientv3.OpPut(key, text)).Commit()
+	if err != nil {
+		return fmt.Errorf("write the default network: %w", err)
+	}
+	return nil
+}
+
+// Changed returns when the network's configuration is another than at
+// revision, or with ctx's error.
+func (m *Manager) Changed(ctx context.Context, old *subnet.Config) error {
+	for {
+		config, revision, err := m.config(ctx)
+		if err == nil && !same(old, config) {
+			return nil
+		}
+		if errors.Is(err, ErrNoConfig) {
+			m.Log.Warn("the network's configuration was removed; this machine keeps what it has", "key", path.Join(m.Prefix, "config"))
+		} else if err != nil && ctx.Err() == nil {
+			m.Log.Warn("the network's configuration cannot be used; this machine keeps what it has", "error", err)
+		}
+		watch, stop := context.WithCancel(clientv3.WithRequireLeader(ctx))
+		for answer := range m.KV.Watch(watch, path.Join(m.Prefix, "config"), clientv3.WithRev(revision+1)) {
+			if answer.Err() != nil || len(answer.Events) > 0 {
+				break
+			}
+		}
+		stop()
+		if err := pause(ctx, retry); err != nil {
+			return err
+		}
+	}
+}
+
+func same(a, b *subnet.Config) bool {
+	x, errX := json.Marshal(a)
+	y, errY := json.Marshal(b)
+	return errX == nil && errY == nil && a.BackendType == b.BackendType && string(x) == string(y)
+}
+
+// WatchLeases sends the leases of all machines, and then what changes, until
+// ctx ends; then it closes receiver, as flannel's does.
+func (m *Manager) WatchLeases(ctx context.Context, receiver chan []lease.LeaseWatchResult) error {
+	defer close(receiver)
+	for {
+		err := m.watchOnce(ctx, receiver)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		m.Log.Warn("the list of subnets is read anew", "reason", err)
+		if err := pause(ctx, retry); err != nil {
+			return err
+		}
+	}
+}
+
+// watchOnce sends the whole list and then the whole list again whenever it
+// changes; the difference is found by flannel's watcher. A cluster has a
+// thousand subnets at most.
+func (m *Manager) watchOnce(ctx context.Context, receiver chan<- []lease.LeaseWatchResult) error {
+	ctx, stop := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	defer stop()
+	all, revision, err := m.list(ctx)
+	if err != nil {
+		return err
+	}
+	send := func() error {
+		leases := make([]lease.Lease, 0, len(all))
+		for _, l := range all {
+			leases = append(leases, l)
+		}
+		if m.Peers != nil {
+			m.Peers(leases)
+		}
+		select {
+		case receiver <- []lease.LeaseWatchResult{{Snapshot: leases}}:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if err := send(); err != nil {
+		return err
+	}
+	for answer := range m.KV.Watch(ctx, m.subnets(), clientv3.WithPrefix(), clientv3.WithRev(revision+1)) {
+		if err := answer.Err(); err != nil {
+			return fmt.Errorf("watch the subnets: %w", err)
+		}
+		for _, event := range answer.Events {
+			delete(all, string(event.Kv.Key))
+			if event.Type == clientv3.EventTypePut {
+				m.add(all, string(event.Kv.Key), event.Kv.Value)
+			}
+		}
+		if len(answer.Events) > 0 {
+			if err := send(); err != nil {
+				return err
+			}
+		}
+	}
+	return errors.New("watch the subnets: the KV ended the watch")
+}
+
+func (m *Manager) subnets() string { return path.Join(m.Prefix, "subnets") + "/" }
+
+// Leases lists the leases of all machines.
+func (m *Manager) Leases(ctx context.Context) ([]lease.Lease, error) {
+	all, _, err := m.list(ctx)
+	leases := make([]lease.Lease, 0, len(all))
+	for _, l := range all {
+		leases = append(leases, l)
+	}
+	return leases, err
+}
+
+func (m *Manager) list(ctx context.Context) (map[string]lease.Lease, int64, error) {
+	got, err := m.KV.Get(ctx, m.subnets(), clientv3.WithPrefix())
+	if err != nil {
+		return nil, 0, fmt.Errorf("list the subnets: %w", err)
+	}
+	all := make(map[string]lease.Lease, len(got.Kvs))
+	for _, kv := range got.Kvs {
+		m.add(all, string(kv.Key), kv.Value)
+	}
+	return all, got.Header.Revision, nil
+}
+
+// add reads one lease. What is none is passed over: others write there too.
+func (m *Manager) add(all map[string]lease.Lease, key string, value []byte) {
+	v4, v6 := subnet.ParseSubnetKey(key)
+	var attrs lease.LeaseAttrs
+	if v4 == nil {
+		m.Log.Warn("passed over what is no subnet", "key", key)
+		return
+	}
+	if err := json.Unmarshal(value, &attrs); err != nil {
+		m.Log.Warn("passed over a subnet that cannot be read", "key", key, "error", err)
+		return
+	}
+	l := lease.Lease{EnableIPv4: true, Subnet: *v4, Attrs: attrs}
+	if v6 != nil {
+		l.EnableIPv6, l.IPv6Subnet = true, *v6
+	}
+	all[key] = l
+}
+
+// CompleteLease renews the machine's lease and ends when it is lost (ErrLost)
+// or with ctx. While the KV is away the machine keeps its subnet: a lease is
+// good for a day.
+func (m *Manager) CompleteLease(ctx context.Context, mine *lease.Lease, _ *sync.WaitGroup) error {
+	key := m.subnets() + subnet.MakeSubnetKey(mine.Subnet, mine.IPv6Subnet)
+	gone := make(chan error, 1)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() { gone <- m.removed(ctx, key, mine.Attrs) }()
+	for {
+		timer := time.NewTimer(max(time.Until(mine.Expiration)-m.Margin, 0))
+		select {
+		case err := <-gone:
+			timer.Stop()
+			return err
+		case <-timer.C:
+			if err := m.RenewLease(ctx, mine); err != nil && ctx.Err() == nil {
+				m.Log.Warn("the subnet's lease is not renewed yet", "error", err, "ends", mine.Expiration)
+				if err := pause(ctx, min(time.Minute, m.Margin)); err != nil {
+					return err
+				}
+			}
+		}
+	}
+}
+
+// removed waits until the key is gone, or another machine's.
+func (m *Manager) removed(ctx context.Context, key string, mine lease.LeaseAttrs) error {
+	for {
+		got, err := m.KV.Get(ctx, key)
+		if err == nil {
+			if len(got.Kvs) == 0 || other(got.Kvs[0].Value, mine.PublicIP) {
+				return ErrLost
+			}
+			m.next(ctx, key, got.Header.Revision)
+		}
+		if err := pause(ctx, retry); err != nil {
+			return err
+		}
+	}
+}
+
+// next waits for an event of key after revision, or for the watch's end.
+func (m *Manager) next(ctx context.Context, key string, revision int64) {
+	ctx, stop := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	defer stop()
+	for answer := range m.KV.Watch(ctx, key, clientv3.WithRev(revision+1)) {
+		if answer.Err() != nil || len(answer.Events) > 0 {
+			return
+		}
+	}
+}
+
+func other(value []byte, mine ip.IP4) bool {
+	var attrs lease.LeaseAttrs
+	return json.Unmarshal(value, &attrs) != nil || attrs.PublicIP != mine
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
