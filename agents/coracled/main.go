@@ -26,6 +26,7 @@ import (
 	"github.com/coracle-os/coracle/agents/kv"
 	"github.com/coracle-os/coracle/agents/kv/registry"
 	"github.com/coracle-os/coracle/agents/locksmith"
+	"github.com/coracle-os/coracle/agents/overlay"
 	"github.com/coracle-os/coracle/agents/update/engine"
 	"github.com/coracle-os/coracle/agents/wget"
 	"github.com/coracle-os/coracle/rootfs/program"
@@ -46,6 +47,7 @@ func programs() map[string]program.Main {
 		"etcd":           kv.Main,
 		"etcdctl":        etcdctl.Main,
 		"etcdutl":        etcdutl.Main,
+		"flanneld":       overlay.Main,
 		"locksmithctl":   locksmith.CtlMain,
 		"locksmithd":     locksmith.Main,
 		"update-engine":  engine.Main,

@@ -34,11 +34,10 @@ const (
 
 // flanneld is the daemon. All that it touches is in its fields.
 type flanneld struct {
-	settings  settings.Settings
-	machineID string
-	log       *slog.Logger
-	pid1      control.Client
-	notify    func(state string)
+	settings settings.Settings
+	log      *slog.Logger
+	pid1     control.Client
+	notify   func(state string)
 
 	memory *memory.File
 	kv     *clientv3.Client
@@ -49,7 +48,6 @@ type flanneld struct {
 // run joins the network again and again until ctx ends: after a loss of the
 // lease, a change of the configuration or of the path's MTU, or an error.
 func (d *flanneld) run(ctx context.Context) error {
-	d.machineID = strings.TrimSpace(d.machineID)
 	var aside, err error
 	if d.memory, aside, err = memory.Open(d.settings.Memory); err != nil {
 		return err
@@ -126,7 +124,7 @@ func (d *flanneld) join(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	lost, err := manager.Claim(ctx, ext.ExtAddr.String(), d.machineID)
+	lost, err := manager.Claim(ctx, ext.ExtAddr.String(), d.settings.MachineID)
 	if err != nil {
 		return err
 	}
@@ -180,7 +178,7 @@ func (d *flanneld) claim(ctx context.Context, m *subnets.Manager, address string
 			return
 		case <-lost:
 		}
-		again, err := m.Claim(ctx, address, d.machineID)
+		again, err := m.Claim(ctx, address, d.settings.MachineID)
 		var held subnets.ErrHeld
 		if errors.As(err, &held) {
 			reasons <- err

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 
 	"github.com/coracle-os/coracle/agents/overlay/settings"
 	"github.com/coracle-os/coracle/agents/overlay/udp"
@@ -56,12 +57,15 @@ func run(ctx context.Context, args []string, stdio program.Stdio) error {
 	}
 	klog.SetSlogLogger(slog.New(slog.NewTextHandler(stdio.Err, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	backend.Register(udp.Type, udp.New(log))
-	id, err := os.ReadFile("/etc/machine-id")
-	if err != nil {
-		return fmt.Errorf("read the machine's id: %w", err)
+	if s.MachineID == "" {
+		id, err := os.ReadFile("/etc/machine-id")
+		if err != nil {
+			return fmt.Errorf("read the machine's id: %w", err)
+		}
+		s.MachineID = strings.TrimSpace(string(id))
 	}
 	d := &flanneld{
-		settings: s, machineID: string(id), log: log, pid1: control.Client{},
+		settings: s, log: log, pid1: control.Client{},
 		notify: func(state string) { daemon.SdNotify(false, state) },
 	}
 	return d.run(ctx)

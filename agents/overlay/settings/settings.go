@@ -39,6 +39,7 @@ type Settings struct {
 	Resync      time.Duration // at which rules and paths are looked at anew
 	Forward     bool          // accept forwarded packets of the overlay
 
+	MachineID string // "" reads /etc/machine-id. Coracle's own
 	// DefaultNetwork is written as the cluster's configuration if there is
 	// none; "" waits for somebody to write it. Coracle's own.
 	DefaultNetwork string
@@ -104,6 +105,7 @@ func Parse(args []string, env func(string) (string, bool), out io.Writer) (s Set
 	noRandom := fs.Bool("ip-masq-fully-random-disable", false, "keep the ports of masqueraded connections")
 	resync := fs.Int("iptables-resync", 5, "seconds between looks at the firewall's rules")
 	fs.BoolVar(&s.Forward, "iptables-forward-rules", true, "accept packets of the overlay in the forward chain")
+	fs.StringVar(&s.MachineID, "machine-id", "", "what this machine is told from others by (default from /etc/machine-id)")
 	fs.StringVar(&s.DefaultNetwork, "default-network", "", "configuration to write when the cluster has none, as JSON")
 	fs.StringVar(&s.Memory, "memory", "/var/lib/flannel/flannel.db", "file that keeps the machine's subnet over a reboot")
 	fs.StringVar(&s.DockerOptions, "docker-options", "/run/flannel_docker_opts.env", "file that gets Docker's options")

@@ -15,7 +15,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"path"
+	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -38,8 +41,6 @@ type Manager struct {
 	Network func(*subnet.Config)
 	Margin  time.Duration // before the end of a lease at which it is renewed
 	Log     *slog.Logger
-	// Peers is told the machines' leases whenever they change; it may be nil.
-	Peers func([]lease.Lease)
 }
 
 // retry is the pause before another try at the KV.
@@ -142,11 +143,14 @@ func same(a, b *subnet.Config) bool {
 }
 
 // WatchLeases sends the leases of all machines, and then what changes, until
-// ctx ends; then it closes receiver, as flannel's does.
+// ctx ends; then it closes receiver, as flannel's does. What it sends are
+// always differences to what it sent before: flannel's watcher takes a second
+// list of all leases for the end of the machine's own.
 func (m *Manager) WatchLeases(ctx context.Context, receiver chan []lease.LeaseWatchResult) error {
 	defer close(receiver)
+	sent := map[string]lease.Lease{}
 	for {
-		err := m.watchOnce(ctx, receiver)
+		err := m.watchOnce(ctx, sent, receiver)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -157,32 +161,16 @@ func (m *Manager) WatchLeases(ctx context.Context, receiver chan []lease.LeaseWa
 	}
 }
 
-// watchOnce sends the whole list and then the whole list again whenever it
-// changes; the difference is found by flannel's watcher. A cluster has a
-// thousand subnets at most.
-func (m *Manager) watchOnce(ctx context.Context, receiver chan<- []lease.LeaseWatchResult) error {
+// watchOnce lists and watches until the watch ends. sent is what the receiver
+// knows.
+func (m *Manager) watchOnce(ctx context.Context, sent map[string]lease.Lease, receiver chan<- []lease.LeaseWatchResult) error {
 	ctx, stop := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer stop()
 	all, revision, err := m.list(ctx)
 	if err != nil {
 		return err
 	}
-	send := func() error {
-		leases := make([]lease.Lease, 0, len(all))
-		for _, l := range all {
-			leases = append(leases, l)
-		}
-		if m.Peers != nil {
-			m.Peers(leases)
-		}
-		select {
-		case receiver <- []lease.LeaseWatchResult{{Snapshot: leases}}:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	if err := send(); err != nil {
+	if err := m.send(ctx, sent, all, receiver); err != nil {
 		return err
 	}
 	for answer := range m.KV.Watch(ctx, m.subnets(), clientv3.WithPrefix(), clientv3.WithRev(revision+1)) {
@@ -195,13 +183,43 @@ func (m *Manager) watchOnce(ctx context.Context, receiver chan<- []lease.LeaseWa
 				m.add(all, string(event.Kv.Key), event.Kv.Value)
 			}
 		}
-		if len(answer.Events) > 0 {
-			if err := send(); err != nil {
-				return err
-			}
+		if err := m.send(ctx, sent, all, receiver); err != nil {
+			return err
 		}
 	}
 	return errors.New("watch the subnets: the KV ended the watch")
+}
+
+// send tells the receiver what all has and sent has not, and the reverse.
+func (m *Manager) send(ctx context.Context, sent, all map[string]lease.Lease, receiver chan<- []lease.LeaseWatchResult) error {
+	events := difference(sent, all)
+	if len(events) == 0 {
+		return nil
+	}
+	select {
+	case receiver <- []lease.LeaseWatchResult{{Events: events}}:
+		clear(sent)
+		maps.Copy(sent, all)
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// difference is what leads from old to now, in the order of the keys; a lease
+// with other attributes is a new one.
+func difference(old, now map[string]lease.Lease) (events []lease.Event) {
+	for _, key := range slices.Sorted(maps.Keys(old)) {
+		if _, there := now[key]; !there {
+			events = append(events, lease.Event{Type: lease.EventRemoved, Lease: old[key]})
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(now)) {
+		if before, there := old[key]; !there || !reflect.DeepEqual(before.Attrs, now[key].Attrs) {
+			events = append(events, lease.Event{Type: lease.EventAdded, Lease: now[key]})
+		}
+	}
+	return events
 }
 
 func (m *Manager) subnets() string { return path.Join(m.Prefix, "subnets") + "/" }
