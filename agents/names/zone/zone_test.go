@@ -1,0 +1,88 @@
+package zone
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func addrs(texts ...string) (list []netip.Addr) {
+	for _, text := range texts {
+		list = append(list, netip.MustParseAddr(text))
+	}
+	return list
+}
+
+var sameAddr = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+
+var world = New([]Machine{
+	{ID: "aaaaaaaa111111111111111111111111", Name: "Alpha.example.org", Addresses: addrs("10.0.0.1", "fd00::1")},
+	{ID: "bbbbbbbb222222222222222222222222", Name: "beta", Addresses: addrs("10.0.0.2")},
+}, []Service{
+	{Name: "nginx.service", Machine: "bbbbbbbb222222222222222222222222", Addresses: addrs("10.1.2.3"), Ports: []Port{{"http", 80, "tcp"}, {"", 443, "tcp"}}},
+	{Name: "nginx.service", Machine: "aaaaaaaa111111111111111111111111", Addresses: addrs("10.1.1.3"), Ports: []Port{{"http", 80, "tcp"}}},
+	{Name: "web@1.service", Machine: "aaaaaaaa111111111111111111111111", Addresses: addrs("10.1.1.4")},
+	{Name: "web@2.service", Machine: "bbbbbbbb222222222222222222222222", Addresses: addrs("10.1.2.4", "fd10::2:4")},
+	{Name: "dns.socket", Machine: "bbbbbbbb222222222222222222222222", Addresses: addrs("10.0.0.2")},
+	{Name: "registry", Container: true, Machine: "bbbbbbbb222222222222222222222222", Addresses: addrs("10.1.2.9")},
+	{Name: "alpha.service", Machine: "bbbbbbbb222222222222222222222222", Addresses: addrs("10.1.2.5")},
+})
+
+func TestAddresses(t *testing.T) {
+	for name, want := range map[string][]netip.Addr{
+		"ALPHA":         addrs("10.0.0.1", "fd00::1", "10.1.2.5"), // a machine's and a unit's
+		"aaaaaaaa":      addrs("10.0.0.1", "fd00::1"),
+		"beta":          addrs("10.0.0.2"),
+		"nginx":         addrs("10.1.1.3", "10.1.2.3"),
+		"nginx.service": addrs("10.1.1.3", "10.1.2.3"),
+		"nginx.socket":  nil,
+		"web":           addrs("10.1.1.4", "10.1.2.4", "fd10::2:4"),
+		"web@2":         addrs("10.1.2.4", "fd10::2:4"),
+		"web-1":         addrs("10.1.1.4"),
+		"web@1.service": addrs("10.1.1.4"),
+		"dns.socket":    addrs("10.0.0.2"),
+		"registry":      addrs("10.1.2.9"),
+		"nobody":        nil,
+	} {
+		got, known := world.Addresses(name)
+		if diff := cmp.Diff(want, got, sameAddr); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+		if known != (want != nil) {
+			t.Errorf("%s: known is %v", name, known)
+		}
+	}
+}
+
+func TestServices(t *testing.T) {
+	for name, want := range map[string][]Target{
+		"nginx": {
+			{80, "10-1-1-3", addrs("10.1.1.3")},
+			{80, "10-1-2-3", addrs("10.1.2.3")}, {443, "10-1-2-3", addrs("10.1.2.3")},
+		},
+		"_http._tcp.nginx":        {{80, "10-1-1-3", addrs("10.1.1.3")}, {80, "10-1-2-3", addrs("10.1.2.3")}},
+		"_443._TCP.nginx.service": {{443, "10-1-2-3", addrs("10.1.2.3")}},
+		"_http._udp.nginx":        nil,
+		"web":                     nil,
+	} {
+		got, known := world.Services(name)
+		if diff := cmp.Diff(want, got, sameAddr); diff != "" || !known {
+			t.Errorf("%s: known %v, %s", name, known, diff)
+		}
+	}
+	if _, known := world.Services("_http._tcp.nobody"); known {
+		t.Error("nobody is known")
+	}
+}
+
+func TestAddressLabel(t *testing.T) {
+	for _, a := range addrs("10.1.2.3", "fd00::2", "::1") {
+		if got, ok := FromAddressLabel(AddressLabel(a)); !ok || got != a {
+			t.Errorf("%v is %s is %v", a, AddressLabel(a), got)
+		}
+	}
+	if _, ok := FromAddressLabel("web-1"); ok {
+		t.Error("web-1 is an address")
+	}
+}
