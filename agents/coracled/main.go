@@ -26,6 +26,7 @@ import (
 	"github.com/coracle-os/coracle/agents/kv"
 	"github.com/coracle-os/coracle/agents/kv/registry"
 	"github.com/coracle-os/coracle/agents/locksmith"
+	"github.com/coracle-os/coracle/agents/names"
 	"github.com/coracle-os/coracle/agents/overlay"
 	"github.com/coracle-os/coracle/agents/update/engine"
 	"github.com/coracle-os/coracle/agents/wget"
@@ -50,6 +51,7 @@ func programs() map[string]program.Main {
 		"flanneld":       overlay.Main,
 		"locksmithctl":   locksmith.CtlMain,
 		"locksmithd":     locksmith.Main,
+		"names":          names.Main,
 		"update-engine":  engine.Main,
 		"wget":           wget.Main,
 		fetch.Name:       fetch.Main,
