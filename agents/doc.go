@@ -6,10 +6,30 @@
 // locksmithctl, wget. Daemons are units of their own: systemctl status etcd.
 //
 //	etcd           /var/lib/etcd; clients on 2379 and 4001; ETCD_* as of 3, 2 and 0.4; a cluster by
-//	               ETCD_INITIAL_CLUSTER, ETCD_DISCOVERY, ETCD_DISCOVERY_SRV, or ETCD_JOIN and _JOIN_TOKEN
+//	               ETCD_INITIAL_CLUSTER, ETCD_DISCOVERY, ETCD_DISCOVERY_SRV, or ETCD_JOIN and _JOIN_TOKEN;
+//	               ETCD_TLS=auto or ETCD_TLS_CA_FILE: certificates; port 2378 hands the authority on
 //	discovery      /etc/coracle/discovery.env; /new?size=N on port 8087, tokens in the machine's etcd
 //	sshd           keys only; host keys are made on the first boot and kept
 //	update-engine  /etc/coreos/update.conf: GROUP, SERVER; talk to it with updatectl
 //	locksmithd     REBOOT_STRATEGY, LOCKSMITHD_REBOOT_WINDOW_START and _LENGTH
 //	coracle-health /etc/coracle/health.d/*.yaml: when is a new release good
+//
+// A new store has no users: who reaches its client ports may do everything. To
+// give it users, on any machine of the cluster:
+//
+//	etcdctl user add root                  it asks for a password; root may do everything
+//	etcdctl user add web
+//	etcdctl role add web
+//	etcdctl role grant-permission --prefix web readwrite /web/
+//	etcdctl user grant-role web web
+//	etcdctl auth enable                    makes root's role if it has to
+//
+// The same users, roles and permissions hold for both versions of the API, and
+// etcd 2's words make the same ones: ETCDCTL_API=2 etcdctl role grant web --path
+// '/web/*' --rw. Requests of version 2 without a user may do what the role guest
+// may, of version 3 nothing. Enabling with etcd 2's words makes a role guest that
+// may do everything, as it did there: take that away with etcdctl role revoke
+// guest --path '/*' --rw. Programs then need a name and a password: locksmithd
+// LOCKSMITHD_ETCD_USERNAME and _PASSWORD. Snapshots, healing and the members'
+// health go on without.
 package agents

@@ -33,7 +33,7 @@ func TestAuthority(t *testing.T) {
 	}
 	clients, peers := []string{freeURL(t), freeURL(t)}, []string{freeURL(t), freeURL(t)}
 	env := func(i int) []string {
-		return []string{authorityFile + "=" + ca, "ETCD_NAME=" + []string{"m1", "m2"}[i], "ETCD_DATA_DIR=" + filepath.Join(dir, []string{"m1", "m2"}[i]),
+		return []string{"ETCD_TLS_CA_FILE=" + ca, "ETCD_NAME=" + []string{"m1", "m2"}[i], "ETCD_DATA_DIR=" + filepath.Join(dir, []string{"m1", "m2"}[i]),
 			"ETCD_LISTEN_CLIENT_URLS=" + clients[i], "ETCD_ADVERTISE_CLIENT_URLS=" + clients[i],
 			"ETCD_LISTEN_PEER_URLS=" + peers[i], "ETCD_INITIAL_ADVERTISE_PEER_URLS=" + peers[i],
 			"ETCD_INITIAL_CLUSTER=m1=" + peers[0] + ",m2=" + peers[1]}
@@ -85,7 +85,7 @@ func TestAuthorityThatCannotBe(t *testing.T) {
 		t.Fatal(err)
 	}
 	for file, want := range map[string]string{"/does/not/exist": "write_files puts it there", bad: "there is no CERTIFICATE"} {
-		code, out := ends(t, []string{authorityFile + "=" + file, "ETCD_DATA_DIR=" + filepath.Join(t.TempDir(), "data")})
+		code, out := ends(t, []string{"ETCD_TLS_CA_FILE=" + file, "ETCD_DATA_DIR=" + filepath.Join(t.TempDir(), "data")})
 		if code != 1 || !strings.Contains(out, want) {
 			t.Errorf("%s: exit code %d, %q; want %q", file, code, out, want)
 		}

@@ -13,9 +13,12 @@
 // Machines with the same user-data become one cluster through a list of
 // members, a discovery token, DNS SRV records or one member's address and a
 // token; those beyond its size forward their client ports to the members and
-// stand by; a member that is dead for long is replaced by one of them. See
-// packages discovery, proxy, admission and heal, and plan.go for what a machine
-// is when.
+// stand by; a member that is dead for long is replaced by one of them. A member
+// that the owner removes (`etcdctl member remove`) forwards too, over restarts,
+// and is a member again when the owner adds one at its address (`etcdctl member
+// add`). See packages discovery, proxy, admission and heal, and package role for
+// what a machine is when. With ETCD_TLS_CA_FILE or ETCD_TLS=auto, clients and
+// peers must show certificates, see packages pki and authority.
 //
 // Compared with upstream's own main: readiness is told to the service manager
 // in the same way, the log is plain lines with priorities for the journal, an
@@ -27,21 +30,22 @@ package kv
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
+	"github.com/coracle-os/coracle/agents/kv/authority"
+	"github.com/coracle-os/coracle/agents/kv/logger"
+	"github.com/coracle-os/coracle/agents/kv/options"
+	"github.com/coracle-os/coracle/agents/kv/settings"
 	"github.com/coracle-os/coracle/rootfs/program"
 	"github.com/coreos/go-systemd/v22/daemon"
-	"go.etcd.io/etcd/api/v3/version"
 	"go.etcd.io/etcd/client/pkg/v3/logutil"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
@@ -56,15 +60,15 @@ const gcPercent = 40
 func Main(ctx context.Context, args []string, stdio program.Stdio) int {
 	hostname, _ := os.Hostname()
 	id, _ := os.ReadFile("/etc/machine-id")
-	m := Machine{ID: strings.TrimSpace(string(id)), Hostname: hostname, Address: ownAddress()}
+	m := settings.Machine{ID: strings.TrimSpace(string(id)), Hostname: hostname, Address: ownAddress()}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
 	err := run(ctx, args[1:], os.Environ(), m, stdio)
 	switch {
-	case err == nil, errors.Is(err, errHelp):
+	case err == nil, errors.Is(err, options.ErrHelp):
 		return 0
-	case errors.Is(err, errUsage):
+	case errors.Is(err, options.ErrUsage):
 		fmt.Fprintf(stdio.Err, "etcd: %v\n", err)
 		return 2
 	default:
@@ -91,83 +95,51 @@ func ownAddress() string {
 	return six
 }
 
-var errUsage = errors.New("see etcd --help")
-
-func run(ctx context.Context, args, environ []string, m Machine, stdio program.Stdio) error {
-	o, settings, err := read(args, environ, m, stdio)
+func run(ctx context.Context, args, environ []string, m settings.Machine, stdio program.Stdio) error {
+	o, s, err := options.Read(args, environ, m, stdio)
 	if err != nil {
 		return err
 	}
-	level := logutil.ConvertToZapLevel(o.embed.LogLevel)
+	level := logutil.ConvertToZapLevel(o.Embed.LogLevel)
 	// Upstream ends the process from its own goroutines when, for example, the
 	// disk is full: there is no way back from there.
-	log := newLogger(stdio.Err, level, os.Getenv("NOTIFY_SOCKET") != "", func(err error) {
-		fmt.Fprintf(stdio.Err, "etcd: %v\n", explain(o.embed.Dir, fmt.Errorf("run etcd: %w", err)))
+	log := logger.New(stdio.Err, level, os.Getenv("NOTIFY_SOCKET") != "", func(err error) {
+		fmt.Fprintf(stdio.Err, "etcd: %v\n", explain(o.Embed.Dir, fmt.Errorf("run etcd: %w", err)))
 		os.Exit(1)
 	})
-	for _, w := range settings.Warnings {
+	for _, w := range s.Warnings {
 		log.Warn(w)
 	}
-	if err := settings.issue(m, time.Now()); err != nil {
-		return err
-	}
-	o.embed.ZapLoggerBuilder = embed.NewZapLoggerBuilder(log)
-	cfg, err := o.config()
+	o.Embed.ZapLoggerBuilder = embed.NewZapLoggerBuilder(log)
+	cfg, err := o.Config()
 	if err != nil {
 		return err
 	}
-	backup, err := backups(environ, cfg.Dir)
+	backup, err := settings.Backups(environ, cfg.Dir)
 	if err != nil {
 		return err
 	}
 	grpc.EnableTracing = false
 	cfg.SetupGlobalLoggers()
-	this, err := newMachine(cfg, settings.Forming, backup, log)
+	trust, err := secure(ctx, s, m, log)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return explain(cfg.Dir, err)
+	}
+	var handing sync.WaitGroup
+	defer handing.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if s.Forming.TLSAuto && trust.Token != "" {
+		handing.Go(func() { authority.Serve(ctx, trust) })
+	}
+	this, err := newMachine(cfg, s.Forming, backup, log)
 	if err != nil {
 		return err
 	}
 	return this.run(ctx)
-}
-
-// read takes the settings from the command line and the environment.
-func read(args, environ []string, m Machine, stdio program.Stdio) (*options, Settings, error) {
-	o := newOptions(stdio.Err)
-	switch err := o.set.Parse(args); {
-	case errors.Is(err, flag.ErrHelp):
-		return nil, Settings{}, errHelp
-	case err != nil:
-		return nil, Settings{}, errUsage
-	case o.set.NArg() > 0:
-		return nil, Settings{}, fmt.Errorf("%q is not a flag; %w", o.set.Arg(0), errUsage)
-	case o.version:
-		printVersion(stdio.Out)
-		return nil, Settings{}, errHelp
-	}
-	s, err := FromEnvironment(append(environ, flagsAsEnvironment(o.set)...), m, o.known)
-	if err != nil {
-		return nil, s, err
-	}
-	if s.Flags["config-file"] != "" {
-		o.configFile, s.Forming = s.Flags["config-file"], Forming{}
-		return o, s, nil
-	}
-	return o, s, o.apply(s)
-}
-
-// flagsAsEnvironment gives the flags of the command line as variables, so that
-// what they leave open is completed in one place.
-func flagsAsEnvironment(fs *flag.FlagSet) []string {
-	var out []string
-	fs.Visit(func(f *flag.Flag) {
-		name := "ETCD_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
-		out = append(out, name+"="+f.Value.String())
-	})
-	return out
-}
-
-func printVersion(w io.Writer) {
-	fmt.Fprintf(w, "etcd Version: %s\nGit SHA: %s\nGo Version: %s\nGo OS/Arch: %s/%s\n",
-		version.Version, version.GitSHA, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
 // releaseMemory gives back what starting needed and running does not.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -17,6 +16,7 @@ import (
 	"time"
 
 	"github.com/coracle-os/coracle/agents/etcdctl"
+	"github.com/coracle-os/coracle/agents/kv/kvtest"
 	"github.com/coracle-os/coracle/agents/kv/registry"
 	"github.com/coracle-os/coracle/rootfs/program"
 	"golang.org/x/sys/unix"
@@ -57,12 +57,8 @@ func self(t *testing.T, name string, env []string, args ...string) *exec.Cmd {
 
 func freeURL(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return "http://" + l.Addr().String()
+	u := kvtest.FreeURL(t)
+	return u.String()
 }
 
 // member starts etcd and returns when it has said that it is ready.
@@ -84,6 +80,9 @@ func member(t *testing.T, dir string, env ...string) (cmd *exec.Cmd, log *bytes.
 	l.SetReadDeadline(time.Now().Add(30 * time.Second))
 	buf := make([]byte, 100)
 	n, err := l.Read(buf)
+	for err == nil && strings.HasPrefix(string(buf[:n]), "STATUS=") {
+		n, err = l.Read(buf)
+	}
 	if err != nil || string(buf[:n]) != "READY=1" {
 		cmd.Process.Kill()
 		cmd.Wait()
@@ -195,10 +194,4 @@ func TestMemberEnds(t *testing.T) {
 			}
 		})
 	}
-}
-
-func ExampleFromEnvironment() {
-	s, _ := FromEnvironment([]string{"ETCD_ADDR=10.0.0.1:4001"}, Machine{ID: "m"}, func(string) bool { return false })
-	fmt.Println(s.Flags["advertise-client-urls"])
-	// Output: http://10.0.0.1:4001
 }

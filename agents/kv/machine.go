@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -17,6 +16,8 @@ import (
 	"github.com/coracle-os/coracle/agents/kv/discovery"
 	"github.com/coracle-os/coracle/agents/kv/peers"
 	"github.com/coracle-os/coracle/agents/kv/proxy"
+	"github.com/coracle-os/coracle/agents/kv/role"
+	"github.com/coracle-os/coracle/agents/kv/settings"
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/etcd/server/v3/embed"
@@ -28,7 +29,7 @@ import (
 // way from one to the other.
 type machine struct {
 	cfg     *embed.Config
-	forming Forming
+	forming settings.Forming
 	backup  care.Config
 	log     *zap.Logger
 	dir     datadir.Dir
@@ -41,7 +42,7 @@ type machine struct {
 // moved aside.
 var errRemoved = errors.New("the member was removed from the cluster")
 
-func newMachine(cfg *embed.Config, f Forming, backup care.Config, log *zap.Logger) (*machine, error) {
+func newMachine(cfg *embed.Config, f settings.Forming, backup care.Config, log *zap.Logger) (*machine, error) {
 	peerTLS, clientTLS := cfg.PeerTLSInfo, cfg.ClientTLSInfo
 	// Certificates that members make for themselves only hide the traffic.
 	peerTLS.InsecureSkipVerify = peerTLS.InsecureSkipVerify || cfg.PeerAutoTLS
@@ -72,12 +73,12 @@ func (m *machine) run(ctx context.Context) error {
 		if err != nil {
 			return explain(m.cfg.Dir, err)
 		}
-		p := decide(f)
-		m.log.Info(fmt.Sprintf("forming: this machine is a %s: %s", p.role, p.reason))
-		switch p.role {
-		case asMember:
+		p := role.Decide(f)
+		m.log.Info(fmt.Sprintf("forming: this machine is a %s: %s", p.Role, p.Reason))
+		switch p.Role {
+		case role.Member:
 			err = m.member(ctx, *m.cfg)
-		case asDiscovery:
+		case role.Discovery:
 			err = m.discover(ctx)
 		default:
 			err = m.stand(ctx, p)
@@ -94,17 +95,17 @@ func (m *machine) run(ctx context.Context) error {
 
 // facts reads the disk, and asks the members of a static cluster when it is
 // open whether that runs already.
-func (m *machine) facts(ctx context.Context) (facts, error) {
+func (m *machine) facts(ctx context.Context) (role.Facts, error) {
 	state, err := m.dir.Load()
 	if err != nil {
-		return facts{}, err
+		return role.Facts{}, err
 	}
-	f := facts{
-		forming: m.forming, state: state, hasMember: m.hasMember(), own: urlStrings(m.cfg.AdvertisePeerUrls),
-		existing: m.cfg.ClusterState == embed.ClusterStateFlagExisting, forceNew: m.cfg.ForceNewCluster,
+	f := role.Facts{
+		Forming: m.forming, State: state, HasMember: hasMember(m.cfg.Dir, m.cfg.WalDir), Own: urlStrings(m.cfg.AdvertisePeerUrls),
+		Existing: m.cfg.ClusterState == embed.ClusterStateFlagExisting, ForceNew: m.cfg.ForceNewCluster,
 	}
 	list := m.cfg.InitialCluster
-	if m.cfg.DNSCluster != "" && !f.hasMember {
+	if m.cfg.DNSCluster != "" && !f.HasMember {
 		list = m.resolve()
 	}
 	if list != "" {
@@ -112,13 +113,13 @@ func (m *machine) facts(ctx context.Context) (facts, error) {
 		if err != nil {
 			return f, fmt.Errorf("read the initial cluster %q: %w", list, err)
 		}
-		f.initial = urls.URLs()
-		f.own = append(f.own, urls[m.cfg.Name].StringSlice()...) // may have names in place of addresses
+		f.Initial = urls.URLs()
+		f.Own = append(f.Own, urls[m.cfg.Name].StringSlice()...) // may have names in place of addresses
 	}
-	if decide(f).role == asMember && !f.hasMember && !f.existing && !f.forceNew {
+	if role.Decide(f).Role == role.Member && !f.HasMember && !f.Existing && !f.ForceNew {
 		ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 		defer cancel()
-		f.answers = peers.AskAll(ctx, m.peers, slices.DeleteFunc(slices.Clone(f.initial), func(u string) bool { return slices.Contains(f.own, u) }))
+		f.Answers = peers.AskAll(ctx, m.peers, slices.DeleteFunc(slices.Clone(f.Initial), func(u string) bool { return slices.Contains(f.Own, u) }))
 	}
 	return f, nil
 }
@@ -131,16 +132,6 @@ func (m *machine) resolve() string {
 		m.log.Warn("forming: the DNS SRV records cannot be read", zap.String("domain", m.cfg.DNSCluster), zap.Error(err))
 	}
 	return strings.Join(names, ",")
-}
-
-// hasMember says whether etcd has written its log here.
-func (m *machine) hasMember() bool {
-	dir := m.cfg.WalDir
-	if dir == "" {
-		dir = filepath.Join(m.cfg.Dir, "member", "wal")
-	}
-	logs, _ := filepath.Glob(filepath.Join(dir, "*.wal"))
-	return len(logs) > 0
 }
 
 // discover forms the cluster of the token and runs this machine's member, or
@@ -209,14 +200,7 @@ func (m *machine) note(id string, registered bool) error {
 }
 
 // tell logs a step, and shows it in the unit's status.
-func (m *machine) tell(text string, failure bool) {
-	notify(m.log, "STATUS="+text)
-	if failure {
-		m.log.Warn(text)
-		return
-	}
-	m.log.Info(text)
-}
+func (m *machine) tell(text string, failure bool) { teller(m.log)(text, failure) }
 
 // token is what machines that ask to join must know: the owner's word for it,
 // or the discovery token that all of them have in common.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/coracle-os/coracle/agents/kv/admission"
+	"github.com/coracle-os/coracle/agents/kv/care"
 	"github.com/coracle-os/coracle/agents/kv/datadir"
 	"github.com/coracle-os/coracle/agents/kv/heal"
 	"github.com/coracle-os/coracle/agents/kv/keeper"
@@ -19,6 +20,8 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
+	"go.etcd.io/etcd/server/v3/storage"
 	"go.uber.org/zap"
 )
 
@@ -177,5 +180,18 @@ func (m *machine) setAside(e *embed.Etcd, lived bool) error {
 func (m *machine) remember(c datadir.Cluster) {
 	if err := m.dir.Save(datadir.State{Cluster: &c}); err != nil {
 		m.log.Warn("the cluster's members cannot be remembered", zap.Error(err))
+	}
+}
+
+// lookAfter is the keeper of a member that runs.
+func lookAfter(e *embed.Etcd, cfg *embed.Config, c care.Config, log *zap.Logger) *care.Keeper {
+	quota := cfg.QuotaBackendBytes
+	if quota == 0 {
+		quota = storage.DefaultQuotaBytes
+	}
+	return &care.Keeper{
+		Config: c, Client: v3client.New(e.Server), Authorize: e.Server.AuthStore().WithRoot, Quota: quota, Shrink: e.Server.Backend().Defrag, Now: time.Now,
+		Tell: func(words string) { notify(log, "STATUS="+words) },
+		Log:  log,
 	}
 }

@@ -23,17 +23,17 @@ import (
 	"google.golang.org/grpc"
 )
 
-// authority makes the certificates of one cluster.
-type authority struct {
+// issuer makes the certificates of one cluster.
+type issuer struct {
 	t    *testing.T
 	dir  string
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 }
 
-func newAuthority(t *testing.T) *authority {
+func newIssuer(t *testing.T) *issuer {
 	t.Helper()
-	a := &authority{t: t, dir: t.TempDir()}
+	a := &issuer{t: t, dir: t.TempDir()}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -54,7 +54,7 @@ func newAuthority(t *testing.T) *authority {
 	return a
 }
 
-func (a *authority) write(name, kind string, der []byte) string {
+func (a *issuer) write(name, kind string, der []byte) string {
 	a.t.Helper()
 	path := filepath.Join(a.dir, name)
 	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
@@ -64,7 +64,7 @@ func (a *authority) write(name, kind string, der []byte) string {
 }
 
 // env gives a machine its certificate and the variables for it.
-func (a *authority) env(m *machineUnderTest) []string {
+func (a *issuer) env(m *machineUnderTest) []string {
 	a.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -94,7 +94,7 @@ func (a *authority) env(m *machineUnderTest) []string {
 }
 
 // client is an HTTP client in the machine with the machine's certificate.
-func (a *authority) client(m *machineUnderTest) *http.Client {
+func (a *issuer) client(m *machineUnderTest) *http.Client {
 	a.t.Helper()
 	cert, err := tls.LoadX509KeyPair(filepath.Join(a.dir, m.ip+".pem"), filepath.Join(a.dir, m.ip+"-key.pem"))
 	if err != nil {
@@ -112,7 +112,7 @@ func (a *authority) client(m *machineUnderTest) *http.Client {
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
-	a := newAuthority(t)
+	a := newIssuer(t)
 	env := func(n int, more ...string) []string {
 		return append(append([]string{fmt.Sprintf("ETCD_NAME=j%d", n), "ETCD_JOIN_TOKEN=secret", "ETCD_REMOVE_DELAY=3s"}, a.env(l.machine(n))...), more...)
 	}

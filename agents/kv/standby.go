@@ -15,6 +15,7 @@ import (
 	"github.com/coracle-os/coracle/agents/kv/datadir"
 	"github.com/coracle-os/coracle/agents/kv/peers"
 	"github.com/coracle-os/coracle/agents/kv/proxy"
+	"github.com/coracle-os/coracle/agents/kv/role"
 	"github.com/coreos/go-systemd/v22/daemon"
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/server/v3/embed"
@@ -26,10 +27,10 @@ const askEvery = 2 * time.Second
 // stand is a machine without a member: its client ports lead to the members,
 // and a candidate asks to become one. It returns when it was one and is not
 // any more, or when ctx ends.
-func (m *machine) stand(ctx context.Context, p plan) error {
-	s := &standby{machine: m, peers: p.peers, clients: p.clients}
-	if p.role == asProxy {
-		if len(p.peers) == 0 {
+func (m *machine) stand(ctx context.Context, p role.Plan) error {
+	s := &standby{machine: m, peers: p.Peers, clients: p.Clients}
+	if p.Role == role.Proxy {
+		if len(p.Peers) == 0 {
 			return errors.New("be a proxy: no member is known; set ETCD_INITIAL_CLUSTER, ETCD_DISCOVERY or ETCD_DISCOVERY_SRV")
 		}
 		return s.forward(ctx)
@@ -104,17 +105,13 @@ func (s *standby) ask(ctx context.Context) (admission.Answer, error) {
 
 // turn asks the members that are known, and the leader that one names.
 func (s *standby) turn(ctx context.Context) (admission.Answer, error) {
-	switch {
-	case s.token() == "":
+	if s.token() == "" {
 		return admission.Answer{}, errors.New("this machine stays a proxy: no ETCD_JOIN_TOKEN is set to ask the members with")
-	case s.state().Dismissed:
-		return admission.Answer{}, errors.New("this machine stays a proxy: its member was removed while it lived, which only the owner does; to let it join again, remove forming.json from the data directory and restart etcd.service")
-	case s.state().Removed && !s.forming.Heal:
-		return admission.Answer{}, errors.New("this machine stays a proxy: its member was removed and ETCD_HEAL is off")
 	}
+	stays := s.stays()
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	r := admission.Request{Name: s.cfg.Name, PeerURLs: urlStrings(s.cfg.AdvertisePeerUrls), Nonce: rand.Text()}
+	r := admission.Request{Name: s.cfg.Name, PeerURLs: urlStrings(s.cfg.AdvertisePeerUrls), Nonce: rand.Text(), OnlyAdded: stays != ""}
 	contacts := s.contacts(ctx)
 	var problems []error
 	for i := 0; i < len(contacts) && i < 20; i++ {
@@ -126,6 +123,9 @@ func (s *standby) turn(ctx context.Context) (admission.Answer, error) {
 			continue
 		}
 		s.learn(a.Peers)
+		if a.State == admission.Waiting && stays != "" {
+			a.Reason = stays + ": " + a.Reason
+		}
 		if a.State != admission.Ask {
 			return a, nil
 		}
@@ -136,6 +136,18 @@ func (s *standby) turn(ctx context.Context) (admission.Answer, error) {
 		problems = append(problems, errors.New("no member's client URL is known yet"))
 	}
 	return admission.Answer{}, fmt.Errorf("ask to join: %w", errors.Join(problems...))
+}
+
+// stays is the reason for which this machine does not ask to join by itself: it
+// comes back only when the owner adds it, also after a restart.
+func (s *standby) stays() string {
+	switch state := s.state(); {
+	case state.Dismissed:
+		return "this machine stays a proxy: its member was removed while it lived, which only the owner does"
+	case state.Removed && !s.forming.Heal:
+		return "this machine stays a proxy: its member was removed and ETCD_HEAL is off"
+	}
+	return ""
 }
 
 // contacts are the client URLs to ask, read anew from the members because all

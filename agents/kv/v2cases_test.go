@@ -61,9 +61,6 @@ type v2Answer struct {
 	err     error
 }
 
-// missing are the cases of what is left out: users and roles are version 3's.
-var missing = []string{"auth-role-lifecycle"}
-
 // TestV2Cases runs what programs of etcd 2's day relied on.
 func TestV2Cases(t *testing.T) {
 	client, peer := freeURL(t), freeURL(t)
@@ -82,9 +79,6 @@ func TestV2Cases(t *testing.T) {
 		d.UseNumber()
 		if err := d.Decode(&c); err != nil {
 			t.Fatal(err)
-		}
-		if slices.Contains(missing, c.Name) {
-			continue
 		}
 		// One after the other: they reckon with indexes.
 		t.Run(c.Name, func(t *testing.T) {

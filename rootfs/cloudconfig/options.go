@@ -1,7 +1,7 @@
 package cloudconfig
 
 // Etcd is the coreos.etcd section: etcd 0.4's options, and heal, join,
-// join_token and remove_delay, which are Coracle's.
+// join_token, remove_delay and tls, which are Coracle's.
 type Etcd struct {
 	Origin                   Origin  `yaml:"-"`
 	Addr                     string  `yaml:"addr" env:"ETCD_ADDR"`
@@ -53,6 +53,7 @@ type Etcd struct {
 	RetryInterval            float64 `yaml:"retry_interval" env:"ETCD_RETRY_INTERVAL"`
 	Snapshot                 bool    `yaml:"snapshot" env:"ETCD_SNAPSHOT"`
 	SnapshotCount            int     `yaml:"snapshot_count" env:"ETCD_SNAPSHOTCOUNT"`
+	TLS                      string  `yaml:"tls" env:"ETCD_TLS" valid:"^(auto|off)$"`
 	Trace                    string  `yaml:"trace" env:"ETCD_TRACE"`
 	Verbose                  bool    `yaml:"verbose" env:"ETCD_VERBOSE"`
 	VeryVerbose              bool    `yaml:"very_verbose" env:"ETCD_VERY_VERBOSE"`
@@ -107,7 +108,8 @@ type Etcd2 struct {
 	SnapshotCount            int    `yaml:"snapshot_count" env:"ETCD_SNAPSHOT_COUNT"`
 	StrictReconfigCheck      bool   `yaml:"strict_reconfig_check" env:"ETCD_STRICT_RECONFIG_CHECK"`
 	TrustedCAFile            string `yaml:"trusted_ca_file" env:"ETCD_TRUSTED_CA_FILE"`
-	TLSCAFile                string `yaml:"tls_ca_file" env:"ETCD_TLS_CA_FILE"` // Coracle's own, as the next three
+	TLS                      string `yaml:"tls" env:"ETCD_TLS" valid:"^(auto|off)$"` // Coracle's own, as the next four
+	TLSCAFile                string `yaml:"tls_ca_file" env:"ETCD_TLS_CA_FILE"`
 	BackupInterval           string `yaml:"backup_interval" env:"ETCD_BACKUP_INTERVAL"`
 	BackupKeep               int    `yaml:"backup_keep" env:"ETCD_BACKUP_KEEP"`
 	BackupDir                string `yaml:"backup_dir" env:"ETCD_BACKUP_DIR"`

@@ -1,6 +1,7 @@
 package cloudconfig
 
 import (
+	"bytes"
 	"fmt"
 	"io/fs"
 	"strings"
@@ -67,6 +68,15 @@ type PlaceUnit struct {
 	Path    string
 	Content []byte
 	DropIn  bool
+}
+
+// Mode is 0600 for a file with the secret that machines join a cluster with,
+// and 0644 for every other.
+func (a PlaceUnit) Mode() fs.FileMode {
+	if bytes.Contains(a.Content, []byte("ETCD_JOIN_TOKEN=")) {
+		return 0o600
+	}
+	return 0o644
 }
 
 // MaskUnit replaces the file at Path by a link to /dev/null.

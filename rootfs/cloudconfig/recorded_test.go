@@ -224,7 +224,7 @@ func (r *recorder) apply(action Action) {
 		r.file(a.Path, file{Mode: "0644", Content: string(MergeLines([]byte(r.pre[a.Path]), a.Values))})
 	case PlaceUnit:
 		r.Ops = append(r.Ops, a.String())
-		r.file(a.Path, file{Mode: "0644", Content: string(a.Content)})
+		r.file(a.Path, file{Mode: fmt.Sprintf("%04o", a.Mode()), Content: string(a.Content)})
 	case MaskUnit:
 		r.Ops = append(r.Ops, a.String())
 		r.file(a.Path, file{Link: "-> /dev/null"})

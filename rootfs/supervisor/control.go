@@ -21,7 +21,7 @@ import (
 func (s *Supervisor) Handle(ctx context.Context, peer control.Peer, req control.Request, send func(control.Response) error) error {
 	switch req.Verb {
 	case control.Show:
-		return s.handleShow(ctx, req, send)
+		return s.handleShow(ctx, peer, req, send)
 	case control.ListUnits:
 		return s.handleList(ctx, req, send)
 	case control.Watch:

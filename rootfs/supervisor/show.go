@@ -11,8 +11,9 @@ import (
 	"github.com/coracle-os/coracle/rootfs/unit"
 )
 
-// handleShow answers show, one response for each unit.
-func (s *Supervisor) handleShow(ctx context.Context, req control.Request, send func(control.Response) error) error {
+// handleShow answers show, one response for each unit. What a file of the
+// root user's alone says of secrets, only root is shown.
+func (s *Supervisor) handleShow(ctx context.Context, peer control.Peer, req control.Request, send func(control.Response) error) error {
 	if len(req.Units) == 0 {
 		return s.once(ctx, send, func() (control.Response, error) {
 			return control.Response{Units: []control.Unit{{Properties: s.ownProperties()}}}, nil
@@ -24,6 +25,9 @@ func (s *Supervisor) handleShow(ctx context.Context, req control.Request, send f
 			s.collect = true
 			u := s.brief(l)
 			u.Properties = s.unitProperties(l)
+			if peer.UID != 0 {
+				hideSecrets(u.Properties)
+			}
 			return control.Response{Units: []control.Unit{u}}, nil
 		})
 		if err != nil {
@@ -31,6 +35,15 @@ func (s *Supervisor) handleShow(ctx context.Context, req control.Request, send f
 		}
 	}
 	return nil
+}
+
+// hideSecrets replaces an environment that has a token or a password in it.
+func hideSecrets(p map[string]string) {
+	for _, secret := range []string{"TOKEN=", "PASSWORD=", "SECRET="} {
+		if strings.Contains(p["Environment"], secret) {
+			p["Environment"] = "[for root only: it has a secret]"
+		}
+	}
 }
 
 // unitProperties returns what systemctl show prints of a unit.

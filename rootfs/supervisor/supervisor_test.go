@@ -88,6 +88,34 @@ func show(t *testing.T, s *Supervisor, name string) control.Unit {
 	return u
 }
 
+// TestShowKeepsSecrets: everybody may ask for a unit's properties, and only root
+// is told the join token that is in them.
+func TestShowKeepsSecrets(t *testing.T) {
+	s, _ := start(t, map[string]string{"a.target": "[Unit]\nDefaultDependencies=no\n"})
+	for _, c := range []struct {
+		environment string
+		uid         int
+		hidden      bool
+	}{
+		{"ETCD_NAME=a ETCD_JOIN_TOKEN=0123", 0, false},
+		{"ETCD_NAME=a ETCD_JOIN_TOKEN=0123", 500, true},
+		{`"FLEET_ETCD_PASSWORD=0123 4"`, 500, true},
+		{"ETCD_NAME=a", 500, false},
+	} {
+		s.cfg.Properties = func(*unit.Unit, *graph.Graph) map[string]string {
+			return map[string]string{"Environment": c.environment}
+		}
+		var got string
+		err := s.Handle(t.Context(), control.Peer{UID: c.uid}, control.Request{Verb: control.Show, Units: []string{"a.target"}}, func(r control.Response) error {
+			got = r.Units[0].Properties["Environment"]
+			return nil
+		})
+		if err != nil || (got != c.environment) != c.hidden || c.hidden && strings.Contains(got, "0123") {
+			t.Errorf("%q for %d: %q, %v", c.environment, c.uid, got, err)
+		}
+	}
+}
+
 func TestTargets(t *testing.T) {
 	s, _ := start(t, map[string]string{
 		"a.target": "[Unit]\nDefaultDependencies=no\nRequires=b.target\nAfter=b.target\n",

@@ -3,8 +3,13 @@
 // program's words, formats and exit codes. The library is etcd's own client of
 // the API v2; etcd 3.7 has no such commands any more.
 //
-// Left out on purpose: backup and import (etcdutl works on files), and user,
-// role and auth, which are version 3's.
+// user, role and auth change version 3's users and roles, which both versions
+// share. Unlike etcdctl 3.4's, --roles a,b names two roles, as etcd 2's manual
+// has it.
+//
+// Left out on purpose: backup, since there are no files of etcd 2 any more, and
+// import, of files of etcd 0.4, which etcdctl lost in 2.3; they name the
+// commands that take their places.
 package v2
 
 import (
@@ -89,7 +94,16 @@ func verbs() map[string]verb {
 		"exec-watch":     {"KEY -- COMMAND [ARGUMENT...]", true, watchFlags, execWatch},
 		"member":         {"list | add NAME URL | remove ID | update ID URLS", false, nil, members},
 		"cluster-health": {"", false, func(f *pflag.FlagSet) { f.BoolP("forever", "f", false, "check every 10 seconds") }, clusterHealth},
+		"user":           {"list | add NAME[:PASSWORD] | get NAME | remove NAME | passwd NAME | grant NAME --roles R,S | revoke NAME --roles R,S", false, userFlags, actions("username", users())},
+		"role":           {"list | add NAME | get NAME | remove NAME | grant NAME --path P --read|--write|--rw | revoke NAME ...", false, roleFlags, actions("role name", roles())},
+		"auth":           {"enable | disable", false, nil, actions("", authActions())},
 	}
+}
+
+// gone are commands that have no sense any more, and what to do instead.
+var gone = map[string]string{
+	"backup": "the store has no files of etcd 2; use ETCDCTL_API=3 etcdctl snapshot save FILE, and etcdutl snapshot restore FILE to go back to it",
+	"import": "no snapshots of etcd 0.4 can be read; take the keys out of the old cluster with ls -r and get, and set them here",
 }
 
 // Mine says whether a command line is in the syntax of etcd 2: ETCDCTL_API says
@@ -98,7 +112,7 @@ func Mine(args []string, api string) bool {
 	if api != "" {
 		return api == "2"
 	}
-	only := []string{"set", "mk", "mkdir", "setdir", "updatedir", "update", "ls", "rm", "rmdir", "exec-watch", "cluster-health"}
+	only := []string{"set", "mk", "mkdir", "setdir", "updatedir", "update", "ls", "rm", "rmdir", "exec-watch", "cluster-health", "backup", "import"}
 	global := []string{"--peers", "-C", "--endpoint", "--no-sync", "--ca-file", "--cert-file", "--key-file", "--total-timeout"}
 	for i, word := range args {
 		name, _, _ := strings.Cut(word, "=")
@@ -110,6 +124,8 @@ func Mine(args []string, api string) bool {
 		case strings.HasPrefix(word, "-"):
 		case slices.Contains(only, word):
 			return true
+		case word == "user" || word == "role":
+			return len(args) > i+1 && slices.Contains([]string{"remove", "grant", "revoke"}, args[i+1])
 		case i > 0 && strings.HasPrefix(args[i-1], "-") && !strings.Contains(args[i-1], "="): // perhaps a flag's value
 		default:
 			return false
@@ -141,9 +157,6 @@ func describe(err error) (code int, text string) {
 	case errors.As(err, &e):
 		return e.code, e.Error()
 	case errors.As(err, &answer):
-		if answer.Code == client.ErrorCodeUnauthorized {
-			return exitAuth, answer.Error()
-		}
 		if answer.Code >= 300 && answer.Code < 400 {
 			return exitCluster, answer.Error()
 		}
@@ -189,6 +202,9 @@ func (c *ctl) run(ctx context.Context, args []string) error {
 		return usage("unknown output format %q: use simple, extended or json", c.output)
 	}
 	name := global.Arg(0)
+	if instead := gone[name]; instead != "" {
+		return usage("%s: %s", name, instead)
+	}
 	v, ok := verbs()[name]
 	if !ok {
 		fmt.Fprintf(c.Out, "No help topic for '%s'\n", name)
@@ -256,7 +272,13 @@ func (c *ctl) connect(ctx context.Context) error {
 		}
 		addresses = append(addresses, a)
 	}
-	user, password, _ := strings.Cut(c.user, ":")
+	user, password, given := strings.Cut(c.user, ":")
+	if user != "" && !given {
+		var err error
+		if password, err = c.password("Password: "); err != nil {
+			return usage("read the password: %w", err)
+		}
+	}
 	dial := &net.Dialer{Timeout: c.timeout}
 	c.transport = &http.Transport{Proxy: http.ProxyFromEnvironment, DialContext: dial.DialContext, TLSClientConfig: tlsConfig}
 	var err error

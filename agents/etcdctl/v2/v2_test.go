@@ -29,7 +29,7 @@ func freeURL(t *testing.T) string {
 func server(t *testing.T) string {
 	t.Helper()
 	client, peer := freeURL(t), freeURL(t)
-	cmd := exec.Command("etcd", "--enable-v2", "--name=m1", "--data-dir="+t.TempDir(), "--listen-client-urls="+client, "--advertise-client-urls="+client,
+	cmd := exec.Command("etcd", "--enable-v2", "--unsafe-no-fsync", "--name=m1", "--data-dir="+t.TempDir(), "--listen-client-urls="+client, "--advertise-client-urls="+client,
 		"--listen-peer-urls="+peer, "--initial-advertise-peer-urls="+peer, "--initial-cluster=m1="+peer)
 	var log bytes.Buffer
 	cmd.Stderr = &log
@@ -142,16 +142,19 @@ func TestWatchForever(t *testing.T) {
 	}
 }
 
-// enough stops the program when it has printed what is wanted.
+// enough stops the program when it has printed what is wanted. It must not have
+// the buffer's own ReadFrom, which copies past Write.
 type enough struct {
-	bytes.Buffer
+	out  bytes.Buffer
 	want string
 	stop func()
 }
 
+func (e *enough) String() string { return e.out.String() }
+
 func (e *enough) Write(p []byte) (int, error) {
-	n, err := e.Buffer.Write(p)
-	if e.Len() >= len(e.want) {
+	n, err := e.out.Write(p)
+	if e.out.Len() >= len(e.want) {
 		e.stop()
 	}
 	return n, err
@@ -162,6 +165,7 @@ func TestMine(t *testing.T) {
 		"set /a b": true, "ls": true, "--no-sync get /a": true, "-C http://a get /a": true, "get /a": false, "put /a b": false,
 		"--endpoints=http://a ls /": true, "--endpoints http://a mkdir /a": true, "--endpoints http://a get ls": false,
 		"member list": false, "watch /a": false, "cluster-health": true, "-- set": false, "": false, "get set": false,
+		"user list": false, "user add u": false, "user remove u": true, "role grant r --path /a --read": true, "role grant-permission r read /a": false, "backup --data-dir /d": true,
 	} {
 		if got := Mine(strings.Fields(line), ""); got != want {
 			t.Errorf("%q: %v, want %v", line, got, want)

@@ -8,10 +8,13 @@
 // Both sides prove that they know the cluster's join token with an HMAC-SHA256
 // over the text, and the answer's covers a number that the machine chose. This
 // keeps out machines that do not know the token, and keeps a machine from
-// joining a stranger. It does not hide anything and does not keep somebody who
-// can read the traffic from sending a request again: that one only names the
-// machine and addresses it was made for, which must still be nobody's. Use TLS
-// against readers. No clock is part of it.
+// joining a stranger. Admission does not hide anything and does not keep somebody
+// who can read the traffic from sending a request again: that one only names the
+// machine and addresses it was made for, which must still be nobody's. No clock
+// is part of it.
+//
+// A machine without the cluster's authority gets it before it can speak TLS, by
+// Fetch, sealed to a key that it made for this one request: see authority.go.
 package admission
 
 import (
@@ -43,6 +46,9 @@ type Request struct {
 	Name     string   `json:"name"`
 	PeerURLs []string `json:"peerURLs"`
 	Nonce    string   `json:"nonce"` // hexadecimal, new for each request
+	// OnlyAdded asks not to become a candidate, and to be admitted only when the
+	// owner has added a member at the peer URLs.
+	OnlyAdded bool `json:"onlyAdded,omitempty"`
 }
 
 // State is a member's answer in a word.
@@ -76,28 +82,9 @@ func Send(ctx context.Context, client *http.Client, clientURL, token string, r R
 	if err != nil {
 		return Answer{}, fmt.Errorf("ask %s for admission: %w", clientURL, err)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimRight(clientURL, "/")+Path, bytes.NewReader(body))
+	text, err := post(ctx, client, strings.TrimRight(clientURL, "/")+Path, token, r.Nonce, body)
 	if err != nil {
 		return Answer{}, fmt.Errorf("ask %s for admission: %w", clientURL, err)
-	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set(proofHeader, proof(token, "request", body))
-	resp, err := client.Do(req)
-	if err != nil {
-		return Answer{}, fmt.Errorf("ask for admission: %w", err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(resp.Body, limit))
-	if err != nil {
-		return Answer{}, fmt.Errorf("read the answer of %s: %w", clientURL, err)
-	}
-	switch {
-	case resp.StatusCode == http.StatusForbidden:
-		return Answer{}, fmt.Errorf("ask %s for admission: it says %.200q: %w", clientURL, text, ErrToken)
-	case resp.StatusCode != http.StatusOK:
-		return Answer{}, fmt.Errorf("ask %s for admission: status %d, %.80q is not what a member of Coracle says", clientURL, resp.StatusCode, text)
-	case !hmac.Equal([]byte(resp.Header.Get(proofHeader)), []byte(proof(token, "answer "+r.Nonce, text))):
-		return Answer{}, fmt.Errorf("ask %s for admission: its answer does not prove that it knows the token: %w", clientURL, ErrToken)
 	}
 	var a Answer
 	if err := json.Unmarshal(text, &a); err != nil {
@@ -106,9 +93,54 @@ func Send(ctx context.Context, client *http.Client, clientURL, token string, r R
 	return a, nil
 }
 
+// post sends a text with its proof and gives the text of the answer, which has
+// proved that it is one to this nonce.
+func post(ctx context.Context, client *http.Client, address, token, nonce string, body []byte) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set(proofHeader, proof(token, purposeOf(req.URL.Path), body))
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, limit))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("read the answer: %w", err)
+	case resp.StatusCode == http.StatusForbidden:
+		return nil, fmt.Errorf("it says %.200q: %w", text, ErrToken)
+	case resp.StatusCode != http.StatusOK:
+		return nil, fmt.Errorf("status %d, %.80q is not what a member of Coracle says", resp.StatusCode, text)
+	case !hmac.Equal([]byte(resp.Header.Get(proofHeader)), []byte(proof(token, "answer "+nonce, text))):
+		return nil, fmt.Errorf("its answer does not prove that it knows the token: %w", ErrToken)
+	}
+	return text, nil
+}
+
 // Handler answers requests that prove to know the token with what decide says.
 // With an empty token everybody is refused.
 func Handler(token string, decide func(context.Context, Request) Answer) http.Handler {
+	return handler(token, func(ctx context.Context, body []byte) (string, any, error) {
+		var r Request
+		err := json.Unmarshal(body, &r)
+		if err == nil {
+			err = r.check()
+		}
+		if err != nil {
+			return "", nil, err
+		}
+		return r.Nonce, decide(ctx, r), nil
+	})
+}
+
+// handler lets those requests through to answer that prove to know the token.
+// answer gives the request's nonce and what is sent; its error is the fault of
+// the machine that asks.
+func handler(token string, answer func(context.Context, []byte) (nonce string, value any, err error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost {
 			w.Header().Set("Allow", http.MethodPost)
@@ -123,26 +155,22 @@ func Handler(token string, decide func(context.Context, Request) Answer) http.Ha
 		case token == "":
 			http.Error(w, "this member admits nobody: set ETCD_JOIN_TOKEN on all machines of the cluster", http.StatusForbidden)
 			return
-		case !hmac.Equal([]byte(r.Header.Get(proofHeader)), []byte(proof(token, "request", body))):
+		case !hmac.Equal([]byte(r.Header.Get(proofHeader)), []byte(proof(token, purposeOf(r.URL.Path), body))):
 			http.Error(w, "ETCD_JOIN_TOKEN of the machine that asks is not this cluster's", http.StatusForbidden)
 			return
 		}
-		var req Request
-		err = json.Unmarshal(body, &req)
-		if err == nil {
-			err = req.check()
-		}
+		nonce, value, err := answer(r.Context(), body)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		text, err := json.Marshal(decide(r.Context(), req))
+		text, err := json.Marshal(value)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set(proofHeader, proof(token, "answer "+req.Nonce, text))
+		w.Header().Set(proofHeader, proof(token, "answer "+nonce, text))
 		w.Write(text)
 	})
 }
@@ -159,6 +187,14 @@ func (r Request) check() error {
 		}
 	}
 	return nil
+}
+
+// purposeOf keeps the requests of the two paths apart.
+func purposeOf(path string) string {
+	if strings.HasSuffix(path, AuthorityPath) {
+		return "authority request"
+	}
+	return "request"
 }
 
 // proof is the HMAC of a text with a purpose, so that a request is never an

@@ -32,7 +32,10 @@ const lockWait = 10 * time.Second
 type Keeper struct {
 	Config
 	Client *clientv3.Client // of this member alone
-	Quota  int64            // bytes
+	// Authorize lets what is done with a context do everything, also while the
+	// store has users.
+	Authorize func(context.Context) context.Context
+	Quota     int64 // bytes
 	// Shrink gives the empty part of the member's file back.
 	Shrink func() error
 	Tell   func(string) // Words, when they have changed
@@ -59,7 +62,7 @@ func (k *Keeper) Run(ctx context.Context) {
 
 // Look looks once and does what is to be done.
 func (k *Keeper) Look(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
+	ctx, cancel := context.WithTimeout(k.Authorize(ctx), 10*time.Minute)
 	defer cancel()
 	s, err := k.state(ctx)
 	if err != nil {

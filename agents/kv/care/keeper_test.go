@@ -3,14 +3,13 @@ package care
 import (
 	"context"
 	"fmt"
-	"net"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/coracle-os/coracle/agents/kv/kvtest"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/etcdutl/v3/snapshot"
 	"go.etcd.io/etcd/server/v3/embed"
@@ -18,60 +17,16 @@ import (
 	"go.uber.org/zap"
 )
 
-func freeURL(t *testing.T) url.URL {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return url.URL{Scheme: "http", Host: l.Addr().String()}
-}
-
-// settings of a member called m1 and so on, not yet in a cluster.
-func settings(t *testing.T, i int, dir string) *embed.Config {
-	t.Helper()
-	cfg := embed.NewConfig()
-	peer, client := freeURL(t), freeURL(t)
-	cfg.Name, cfg.Dir, cfg.LogLevel = fmt.Sprintf("m%d", i+1), dir, "fatal"
-	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
-	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
-	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
-	cfg.UnsafeNoFsync = true
-	return cfg
-}
-
 // cluster starts members and returns a keeper of each.
 func cluster(t *testing.T, configs ...*embed.Config) []*Keeper {
 	t.Helper()
-	var names []string
-	for _, c := range configs {
-		names = append(names, c.InitialCluster)
-	}
-	for _, c := range configs {
-		c.InitialCluster = strings.Join(names, ",")
-	}
 	var keepers []*Keeper
-	var members []*embed.Etcd
-	for i, c := range configs {
-		e, err := embed.StartEtcd(c)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(e.Close)
-		members = append(members, e)
+	for i, e := range kvtest.Start(t, configs...) {
 		keepers = append(keepers, &Keeper{
 			Config: Config{Interval: time.Hour, Keep: 2, Dir: filepath.Join(t.TempDir(), fmt.Sprint(i))},
-			Quota:  c.QuotaBackendBytes, Shrink: e.Server.Backend().Defrag, Tell: func(string) {}, Now: time.Now, Log: zap.NewNop(),
+			Quota:  configs[i].QuotaBackendBytes, Shrink: e.Server.Backend().Defrag, Tell: func(string) {}, Now: time.Now, Log: zap.NewNop(),
+			Client: v3client.New(e.Server), Authorize: e.Server.AuthStore().WithRoot,
 		})
-	}
-	for i, e := range members {
-		select {
-		case <-e.Server.ReadyNotify():
-		case <-time.After(30 * time.Second):
-			t.Fatal("a member is not ready after 30 s")
-		}
-		keepers[i].Client = v3client.New(e.Server)
 	}
 	return keepers
 }
@@ -121,8 +76,34 @@ func size(t *testing.T, c *clientv3.Client) int64 {
 	return s.DbSize
 }
 
+// TestWithUsers looks after a member whose store needs permissions.
+func TestWithUsers(t *testing.T) {
+	k := cluster(t, kvtest.Config(t, 0, t.TempDir()))[0]
+	k.Quota = 1 << 30
+	c, ctx := k.Client, t.Context()
+	_, err := c.UserAdd(ctx, "root", "s")
+	if err == nil {
+		_, err = c.UserGrantRole(ctx, "root", "root")
+	}
+	if err == nil {
+		_, err = c.AuthEnable(ctx)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Look(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if files, err := filepath.Glob(filepath.Join(k.Dir, "*.db")); err != nil || len(files) != 1 {
+		t.Errorf("snapshots %q, %v, want one", files, err)
+	}
+	if err := k.defragment(k.Authorize(ctx)); err != nil {
+		t.Errorf("defragment: %v", err)
+	}
+}
+
 func TestSnapshotsAndRestore(t *testing.T) {
-	k := cluster(t, settings(t, 0, t.TempDir()))[0]
+	k := cluster(t, kvtest.Config(t, 0, t.TempDir()))[0]
 	ctx := t.Context()
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	k.Now = func() time.Time { return now }
@@ -151,7 +132,7 @@ func TestSnapshotsAndRestore(t *testing.T) {
 	if s, err := util.Status(all[1]); err != nil || s.TotalKey == 0 {
 		t.Errorf("etcdutl snapshot status: %+v, %v", s, err)
 	}
-	restored := settings(t, 0, filepath.Join(t.TempDir(), "restored"))
+	restored := kvtest.Config(t, 0, filepath.Join(t.TempDir(), "restored"))
 	err := util.Restore(snapshot.RestoreConfig{SnapshotPath: all[1], Name: restored.Name, OutputDataDir: restored.Dir,
 		PeerURLs: []string{restored.AdvertisePeerUrls[0].String()}, InitialCluster: restored.InitialCluster, InitialClusterToken: restored.InitialClusterToken})
 	if err != nil {
@@ -164,7 +145,7 @@ func TestSnapshotsAndRestore(t *testing.T) {
 }
 
 func TestDefragment(t *testing.T) {
-	keepers := cluster(t, settings(t, 0, t.TempDir()), settings(t, 1, t.TempDir()), settings(t, 2, t.TempDir()))
+	keepers := cluster(t, kvtest.Config(t, 0, t.TempDir()), kvtest.Config(t, 1, t.TempDir()), kvtest.Config(t, 2, t.TempDir()))
 	ctx := t.Context()
 	hollow(t, keepers...)
 	handedOver := false
@@ -197,7 +178,7 @@ func leads(t *testing.T, k *Keeper) bool {
 }
 
 func TestOneAtATime(t *testing.T) {
-	k := cluster(t, settings(t, 0, t.TempDir()))[0]
+	k := cluster(t, kvtest.Config(t, 0, t.TempDir()))[0]
 	k.Interval = 0
 	hollow(t, k)
 	put(t, k.Client, lockKey+"/0", "another member's") // an older waiter than any
@@ -212,7 +193,7 @@ func TestOneAtATime(t *testing.T) {
 }
 
 func TestAlarmIsTold(t *testing.T) {
-	cfg := settings(t, 0, t.TempDir())
+	cfg := kvtest.Config(t, 0, t.TempDir())
 	cfg.QuotaBackendBytes = 16 << 20
 	k := cluster(t, cfg)[0]
 	var told []string
@@ -231,7 +212,7 @@ func TestAlarmIsTold(t *testing.T) {
 	if err := k.Look(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if len(told) != 2 || !strings.HasPrefix(told[0], "leader of 1") || !strings.HasPrefix(told[1], "Alarm: NOSPACE on member m1") {
+	if len(told) != 2 || !strings.HasPrefix(told[0], "leader of 1") || !strings.HasPrefix(told[1], "Alarm: NOSPACE on member m0") {
 		t.Errorf("told %q, want the state once and then the alarm", told)
 	}
 }

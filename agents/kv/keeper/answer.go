@@ -41,6 +41,10 @@ func (k *Keeper) Answer(_ context.Context, r admission.Request) admission.Answer
 			return a
 		}
 	}
+	if r.OnlyAdded {
+		a.State, a.Reason = admission.Waiting, fmt.Sprintf("the owner lets it join again with `etcdctl member add %s --peer-urls=%s`", r.Name, strings.Join(r.PeerURLs, ","))
+		return a
+	}
 	if len(k.candidates) < 100 {
 		k.candidates[key] = candidate{heal.Candidate{Name: r.Name, PeerURLs: r.PeerURLs}, time.Now()}
 	}

@@ -1,6 +1,8 @@
 package pki
 
 import (
+	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -56,11 +58,14 @@ func Ensure(authorityFile, dir string, n Names, now time.Time, random io.Reader)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return f, fmt.Errorf("issue a certificate: %w", err)
 	}
-	if err := replace(f.Authority, a.CertificatePEM()); err != nil {
-		return f, err
+	if known, _ := os.ReadFile(f.Authority); !bytes.Equal(known, a.CertificatePEM()) {
+		if err := Replace(f.Authority, a.CertificatePEM()); err != nil {
+			return f, err
+		}
 	}
 	old, _ := os.ReadFile(f.Certificate)
-	if _, err := os.Stat(f.Key); err == nil && a.Good(old, n, now) {
+	oldKey, _ := os.ReadFile(f.Key)
+	if _, err := tls.X509KeyPair(old, oldKey); err == nil && a.Good(old, n, now) {
 		return f, nil
 	}
 	certificate, key, err := a.Issue(n, now, random)
@@ -71,19 +76,29 @@ func Ensure(authorityFile, dir string, n Names, now time.Time, random io.Reader)
 	if err := os.Remove(f.Certificate); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return f, fmt.Errorf("issue a certificate: %w", err)
 	}
-	if err := replace(f.Key, key); err != nil {
+	if err := Replace(f.Key, key); err != nil {
 		return f, err
 	}
-	return f, replace(f.Certificate, certificate)
+	return f, Replace(f.Certificate, certificate)
 }
 
-// replace writes a file as a whole.
-func replace(name string, content []byte) error {
-	if err := os.WriteFile(name+".new", content, 0o600); err != nil {
-		return fmt.Errorf("issue a certificate: %w", err)
+// Replace writes a file that only its owner can read, so that after a power cut
+// the old or the new one is there.
+func Replace(name string, content []byte) error {
+	f, err := os.OpenFile(name+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
 	}
-	if err := os.Rename(name+".new", name); err != nil {
-		return fmt.Errorf("issue a certificate: %w", err)
+	_, werr := f.Write(content)
+	if err := errors.Join(werr, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", name, errors.Join(err, os.Remove(f.Name())))
 	}
-	return nil
+	if err := os.Rename(f.Name(), name); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	dir, err := os.Open(filepath.Dir(name))
+	if err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }

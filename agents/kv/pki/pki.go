@@ -1,8 +1,8 @@
 // Package pki gives the members of a store and their clients certificates of one
 // authority of the cluster's own, from one file: the authority's certificate and
-// private key, which every machine gets in its user-data. Each machine issues its
-// own certificates from it, so that nothing has to be carried around when a
-// machine comes or its address changes.
+// private key, which every machine has from its user-data or through package
+// authority. Each machine issues its own certificates from it, so that nothing
+// has to be carried around when a machine comes or its address changes.
 //
 // A machine that has the file can speak as any member: it is as secret as the
 // user-data that it comes in. Keys are ECDSA on P-256 and certificates X.509

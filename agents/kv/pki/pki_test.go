@@ -134,3 +134,39 @@ func TestParse(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestEnsureRepairs: what a power cut or an error of the disk left of the
+// machine's own files is issued anew.
+func TestEnsureRepairs(t *testing.T) {
+	text, err := authority(t).PEM()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca, dir := file(t, "ca", text), t.TempDir()
+	names := Names{Common: "m", Hosts: []string{"h"}}
+	f, err := Ensure(ca, dir, names, now, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, _ := os.ReadFile(f.Certificate)
+	if _, err := Ensure(ca, dir, names, now, rand.Reader); err != nil {
+		t.Fatal(err)
+	}
+	if again, _ := os.ReadFile(f.Certificate); string(again) != string(before) {
+		t.Error("a good certificate is issued again")
+	}
+	for _, name := range []string{f.Key, f.Certificate, f.Authority} {
+		for _, length := range []int64{0, 100} {
+			if err := os.Truncate(name, length); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Ensure(ca, dir, names, now, rand.Reader); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := tls.LoadX509KeyPair(f.Certificate, f.Key); err != nil {
+				t.Errorf("%s cut to %d: %v", filepath.Base(name), length, err)
+			}
+			openssl(t, "verify", "-CAfile", f.Authority, "-attime", "1767400000", f.Certificate)
+		}
+	}
+}

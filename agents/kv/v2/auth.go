@@ -1,6 +1,7 @@
 package v2
 
 import (
+	"errors"
 	"net/http"
 
 	"github.com/coracle-os/coracle/agents/kv/v2/layout"
@@ -9,63 +10,98 @@ import (
 	"go.etcd.io/etcd/server/v3/auth"
 )
 
-// user returns who a request says it is from, nil if it does not say so
-// rightly.
-func (m *member) user(r *http.Request) *auth.AuthInfo {
+// user returns who a request is from: "" for nobody, and false when it says so
+// wrongly. Without name and password it is the client certificate's name, if
+// the member asks for certificates and there is such a user.
+func (m *member) user(r *http.Request) (name string, ok bool) {
+	if r.Header.Get("Authorization") == "" {
+		return m.certified(r), true
+	}
 	name, password, ok := r.BasicAuth()
 	if !ok {
-		return nil
+		return "", false
 	}
-	revision, err := m.server.AuthStore().CheckPassword(name, password)
-	if err != nil {
-		return nil
+	if _, err := m.server.AuthStore().CheckPassword(name, password); err != nil {
+		return "", false
 	}
-	return &auth.AuthInfo{Username: name, Revision: revision}
+	return name, true
 }
 
-// permitted checks a request about keys against version 3's users and roles.
-// What is recursive, and making a key in order, needs everything below the
-// key; other requests, a directory's listing among them, the key alone, as with
-// version 2's own users.
+// certified is the user of the client certificate itself; an authority's name
+// is no user's.
+func (m *member) certified(r *http.Request) string {
+	if r.TLS == nil || !m.server.Cfg.ClientCertAuthEnabled {
+		return ""
+	}
+	for _, chain := range r.TLS.VerifiedChains {
+		if len(chain) == 0 {
+			continue
+		}
+		if u, err := m.users.User(chain[0].Subject.CommonName); err == nil {
+			return u.User
+		}
+	}
+	return ""
+}
+
+// permitted checks a request about keys against the permissions of its user,
+// or of the role guest. What is recursive needs everything below the key; other
+// requests, a directory's listing and a new key in order among them, the key as
+// it is written, as ever.
 func (m *member) permitted(r *http.Request, req *request.Request) error {
-	store := m.server.AuthStore()
-	if !store.IsAuthEnabled() {
+	if !m.users.Enabled() {
 		return nil
 	}
 	denied := wire.NewError(wire.Unauthorized, "Insufficient credentials", 0)
-	user := m.user(r)
-	if user == nil {
+	name, ok := m.user(r)
+	if !ok {
 		return denied
 	}
-	key, end := []byte(req.Key), []byte(nil)
-	if req.Recursive || req.Op == request.CreateInOrder {
+	path := r.URL.Path[len(request.Prefix):]
+	key, end := []byte(path), []byte(nil)
+	if path == "" { // which begins as "*" does, and no other pattern
+		key = []byte{0}
+	}
+	if req.Recursive {
 		_, to := layout.Below(req.Key)
 		if end = []byte(to); req.Key == "/" {
 			end = []byte("0")
 		}
 	}
-	var err error
-	switch {
-	case req.Op == request.Get || req.Op == request.Watch:
-		err = store.IsRangePermitted(user, key, end)
-	case end != nil:
-		err = store.IsDeleteRangePermitted(user, key, end)
-	default:
-		err = store.IsPutPermitted(user, key)
+	write := r.Method != http.MethodGet && r.Method != http.MethodHead
+	if name == "" {
+		ok = m.users.GuestMay(key, end, write)
+	} else {
+		ok = m.may(name, key, end, write)
 	}
-	if err != nil {
+	if !ok {
 		return denied
 	}
 	return nil
 }
 
-// administrator checks that a request may change the cluster.
-func (m *member) administrator(w http.ResponseWriter, r *http.Request) bool {
+// may asks version 3. A change of users meanwhile makes it ask again.
+func (m *member) may(name string, key, end []byte, write bool) bool {
 	store := m.server.AuthStore()
-	if !store.IsAuthEnabled() {
+	check := store.IsRangePermitted
+	if write {
+		check = store.IsDeleteRangePermitted // any writing of the range
+	}
+	for {
+		err := check(&auth.AuthInfo{Username: name, Revision: store.Revision()}, key, end)
+		if !errors.Is(err, auth.ErrAuthOldRevision) {
+			return err == nil
+		}
+	}
+}
+
+// administrator checks that a request may change the cluster and its users.
+func (m *member) administrator(w http.ResponseWriter, r *http.Request) bool {
+	if !m.users.Enabled() {
 		return true
 	}
-	if user := m.user(r); user != nil && store.IsAdminPermitted(user) == nil {
+	store := m.server.AuthStore()
+	if name, ok := m.user(r); ok && store.IsAdminPermitted(&auth.AuthInfo{Username: name, Revision: store.Revision()}) == nil {
 		return true
 	}
 	writeMessage(w, http.StatusUnauthorized, "Insufficient credentials")

@@ -1,6 +1,7 @@
 package v2
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -98,9 +99,13 @@ func (m *member) addMember(w http.ResponseWriter, r *http.Request) {
 	}
 	now := time.Now()
 	added := membership.NewMember("", urls, "", &now)
-	ctx, cancel := m.timeout(m.server.AuthStore().WithRoot(r.Context()))
+	ctx, cancel := m.timeout(r.Context())
 	defer cancel()
-	if _, err := m.server.AddMember(ctx, *added); err != nil {
+	err := m.engine.AsRoot(ctx, func(ctx context.Context) error {
+		_, err := m.server.AddMember(ctx, *added)
+		return err
+	})
+	if err != nil {
 		memberError(w, added.ID.String(), err)
 		return
 	}
@@ -117,18 +122,24 @@ func (m *member) changeMember(w http.ResponseWriter, r *http.Request, sub string
 		writeMessage(w, http.StatusNotFound, fmt.Sprintf("No such member: %s", sub))
 		return
 	}
-	ctx, cancel := m.timeout(m.server.AuthStore().WithRoot(r.Context()))
-	defer cancel()
-	if r.Method == http.MethodDelete {
-		_, err = m.server.RemoveMember(ctx, uint64(id))
-	} else {
+	change := func(ctx context.Context) error {
+		_, err := m.server.RemoveMember(ctx, uint64(id))
+		return err
+	}
+	if r.Method == http.MethodPut {
 		urls, ok := peerURLs(w, r)
 		if !ok {
 			return
 		}
-		_, err = m.server.UpdateMember(ctx, membership.Member{ID: id,
-			RaftAttributes: membership.RaftAttributes{PeerURLs: urls.StringSlice()}})
+		change = func(ctx context.Context) error {
+			_, err := m.server.UpdateMember(ctx, membership.Member{ID: id,
+				RaftAttributes: membership.RaftAttributes{PeerURLs: urls.StringSlice()}})
+			return err
+		}
 	}
+	ctx, cancel := m.timeout(r.Context())
+	defer cancel()
+	err = m.engine.AsRoot(ctx, change)
 	if err != nil {
 		memberError(w, id.String(), err)
 		return

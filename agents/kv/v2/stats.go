@@ -1,6 +1,7 @@
 package v2
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"time"
@@ -127,9 +128,12 @@ func (m *member) ill(r *http.Request) string {
 	if !local && m.server.Leader() == 0 {
 		return "RAFT NO LEADER"
 	}
-	ctx, cancel := m.timeout(m.server.AuthStore().WithRoot(r.Context()))
+	ctx, cancel := m.timeout(r.Context())
 	defer cancel()
-	_, err := m.server.Range(ctx, &pb.RangeRequest{Key: []byte{0}, KeysOnly: true, Limit: 1, Serializable: local})
+	err := m.engine.AsRoot(ctx, func(ctx context.Context) error {
+		_, err := m.server.Range(ctx, &pb.RangeRequest{Key: []byte{0}, KeysOnly: true, Limit: 1, Serializable: local})
+		return err
+	})
 	if err != nil {
 		return "RANGE ERROR:" + err.Error()
 	}

@@ -4,10 +4,21 @@
 // /v2/machines, and /health in the older form. The specification is what etcd
 // 2.3.8 and 3.4 answer to the same requests.
 //
+// /v2/auth changes version 3's users and roles, see package users. When they
+// are enabled, requests carry a user's name and password (HTTP basic), or a
+// client certificate with the user's name, and need that user's permissions for
+// the keys they name, whichever version gave them. Requests without a user may
+// do what the role guest may; a wrong password is never a guest's. Version 3
+// has no guests: there such requests are refused. Unlike etcd 2's, guests need
+// for recursive requests what users need, a prefix that covers all below.
+//
 // What is left out on purpose: the v1 API, /v2/leader, /v2/speedTest and the
-// modules of etcd 0.4; /v2/auth, because users and roles are version 3's. When
-// they are enabled, requests carry a user's name and password (HTTP basic) and
-// need the permissions of version 3 for the keys that they name.
+// modules of etcd 0.4. Values beyond --max-request-bytes (1.5 MiB) are refused
+// with error 210; etcd 2 took what fits a form, 10 MB. The limit is the member's
+// and so version 3's too, for which 1.5 MiB is right; who needs more sets
+// ETCD_MAX_REQUEST_BYTES. The counters of /v2/stats/store move as etcd 2's did,
+// but for getsFail, where that also counted, once for each request, its own
+// look for users.
 package v2
 
 import (
@@ -23,6 +34,7 @@ import (
 	"github.com/coracle-os/coracle/agents/kv/v2/engine"
 	"github.com/coracle-os/coracle/agents/kv/v2/request"
 	"github.com/coracle-os/coracle/agents/kv/v2/store"
+	"github.com/coracle-os/coracle/agents/kv/v2/users"
 	"go.etcd.io/etcd/server/v3/etcdserver"
 )
 
@@ -36,6 +48,8 @@ type Handler struct {
 type member struct {
 	server *etcdserver.EtcdServer
 	store  *store.Store
+	engine *engine.Engine
+	users  *users.Directory
 	began  time.Time
 	mux    *http.ServeMux
 }
@@ -55,7 +69,8 @@ func (h *Handler) Paths() map[string]http.Handler {
 // Start begins to serve a member that is ready. The function that it returns
 // ends it, before the member is stopped.
 func (h *Handler) Start(s *etcdserver.EtcdServer) (stop func()) {
-	m := &member{server: s, store: store.New(engine.New(s), time.Now), began: time.Now(), mux: http.NewServeMux()}
+	e := engine.New(s)
+	m := &member{server: s, engine: e, store: store.New(e, time.Now), users: users.New(s, e), began: time.Now(), mux: http.NewServeMux()}
 	keys := http.HandlerFunc(m.keys)
 	m.mux.Handle(request.Prefix, keys)
 	m.mux.Handle(request.Prefix+"/", keys)
@@ -66,6 +81,7 @@ func (h *Handler) Start(s *etcdserver.EtcdServer) (stop func()) {
 	m.mux.HandleFunc("/v2/stats/store", m.statsStore)
 	m.mux.HandleFunc("/v2/stats/leader", m.statsLeader)
 	m.mux.HandleFunc("/health", m.health)
+	m.handleAuth()
 	h.member.Store(m)
 	return m.store.Close
 }

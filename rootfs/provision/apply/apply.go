@@ -126,7 +126,7 @@ func (e *Executor) step(ctx context.Context, action cloudconfig.Action) (changed
 	case cloudconfig.MergeEnvironment:
 		return e.environment(a)
 	case cloudconfig.PlaceUnit:
-		changed, err := e.put(file{path: a.Path, content: a.Content, mode: 0o644})
+		changed, err := e.put(file{path: a.Path, content: a.Content, mode: a.Mode()})
 		e.noteUnit(a.Path, changed)
 		return changed, err
 	case cloudconfig.MaskUnit:

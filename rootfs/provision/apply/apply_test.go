@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -114,6 +115,28 @@ coreos:
     - {name: 10-eth.network, content: "[Match]\n", runtime: true}
     - {name: b.service, mask: true}
 `
+
+// TestJoinTokenIsSecret: what lets a machine join is for root's eyes only, also
+// where an older run wrote it for everybody.
+func TestJoinTokenIsSecret(t *testing.T) {
+	e, _ := newExecutor(t)
+	const path = "/run/systemd/system/etcd2.service.d/20-cloudinit.conf"
+	put(t, e.Root, path, "[Service]\nEnvironment=\"ETCD_JOIN_TOKEN=s\"\n")
+	changed, failed := applied(e, planOf("#cloud-config\ncoreos:\n  etcd2: {join-token: s, tls: auto}\n  fleet: {metadata: a=b}\n"))
+	if len(failed) > 0 || !slices.Contains(changed, "dropin "+path) {
+		t.Errorf("changed %q, failed %q", changed, failed)
+	}
+	text, err := os.ReadFile(filepath.Join(e.Root, path))
+	if err != nil || !strings.Contains(string(text), `"ETCD_JOIN_TOKEN=s"`) || !strings.Contains(string(text), `"ETCD_TLS=auto"`) {
+		t.Errorf("%q, %v", text, err)
+	}
+	for path, want := range map[string]os.FileMode{path: 0o600, "/run/systemd/system/fleet.service.d/20-cloudinit.conf": 0o644} {
+		info, err := os.Stat(filepath.Join(e.Root, path))
+		if err != nil || info.Mode() != want {
+			t.Errorf("%s: %v, %v, want %v", path, info, err, want)
+		}
+	}
+}
 
 func TestApplyTwice(t *testing.T) {
 	e, m := newExecutor(t)

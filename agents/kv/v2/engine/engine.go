@@ -7,25 +7,79 @@ package engine
 import (
 	"context"
 	"errors"
+	"sync"
+	"time"
 
 	"github.com/coracle-os/coracle/agents/kv/v2/layout"
 	"github.com/coracle-os/coracle/agents/kv/v2/store"
 	"github.com/coracle-os/coracle/agents/kv/v2/tree"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/server/v3/auth"
 	"go.etcd.io/etcd/server/v3/etcdserver"
 	"go.etcd.io/etcd/server/v3/storage/mvcc"
+	"google.golang.org/grpc/metadata"
 )
 
 // Engine is a member; it implements store.Engine.
-type Engine struct{ server *etcdserver.EtcdServer }
+type Engine struct {
+	server *etcdserver.EtcdServer
+
+	mu       sync.Mutex
+	token    metadata.MD // root's, while users are enabled
+	revision uint64      // of the users for which it was made
+	made     time.Time
+}
 
 // New returns the engine of a member that has started.
 func New(s *etcdserver.EtcdServer) *Engine { return &Engine{server: s} }
 
 // Txn implements store.Engine.
 func (e *Engine) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error) {
-	return e.server.Txn(e.server.AuthStore().WithRoot(ctx), r)
+	var resp *pb.TxnResponse
+	err := e.AsRoot(ctx, func(ctx context.Context) (err error) {
+		resp, err = e.server.Txn(ctx, r)
+		return err
+	})
+	return resp, err
+}
+
+const (
+	// rootTries bounds how often something is done again because users changed
+	// while it was on its way.
+	rootTries = 10
+	// tokenLife is well below the five minutes after which etcd forgets one.
+	tokenLife = time.Minute
+)
+
+// AsRoot calls f with a context that may do everything, also while users are
+// enabled; again if users changed meanwhile, so f must make its request anew.
+func (e *Engine) AsRoot(ctx context.Context, f func(context.Context) error) error {
+	for try := 1; ; try++ {
+		err := f(e.root(ctx))
+		if try == rootTries || !errors.Is(err, auth.ErrAuthOldRevision) && !errors.Is(err, auth.ErrInvalidAuthToken) {
+			return err
+		}
+		e.mu.Lock()
+		e.token = nil
+		e.mu.Unlock()
+	}
+}
+
+// root lets ctx carry a token of root. One token serves many requests: the
+// member keeps each in memory until it expires.
+func (e *Engine) root(ctx context.Context) context.Context {
+	users := e.server.AuthStore()
+	if !users.IsAuthEnabled() {
+		return ctx
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if revision := users.Revision(); e.token == nil || e.revision != revision || time.Since(e.made) > tokenLife {
+		e.token, _ = metadata.FromIncomingContext(users.WithRoot(context.Background()))
+		e.revision, e.made = revision, time.Now()
+	}
+	return metadata.NewIncomingContext(ctx, e.token)
 }
 
 // Agree implements store.Engine.

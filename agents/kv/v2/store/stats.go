@@ -57,6 +57,26 @@ func (s *Store) Counts() Counts {
 		uint64(s.hub.Watchers())}
 }
 
+// refused counts an operation that failed, in the way of etcd 2, which counted
+// some of what it refused as successes and some twice.
+func (s *Stats) refused(op request.Op, e *wire.Error) {
+	a := action(op)
+	success := false
+	switch e.Code {
+	case wire.RootReadOnly:
+		success = a != wire.Set && a != wire.Create
+	case wire.NotFile:
+		success = a == wire.Update || a == wire.CompareAndDelete
+	case wire.TestFailed:
+		success = a == wire.CompareAndDelete
+	case wire.NotDir:
+		if a == wire.Create {
+			s.count(wire.Set, false)
+		}
+	}
+	s.count(a, success)
+}
+
 // action is how an operation is counted when it fails.
 func action(op request.Op) string {
 	switch op {

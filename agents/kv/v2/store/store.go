@@ -172,7 +172,7 @@ func (s *Store) Write(ctx context.Context, r *request.Request) (*wire.Event, err
 		s.mu.RUnlock()
 		if werr != nil {
 			if agreed {
-				s.stats.count(action(r.Op), false)
+				s.stats.refused(r.Op, werr)
 				return nil, werr
 			}
 			if err := s.engine.Agree(ctx); err != nil {

@@ -1,4 +1,8 @@
-package kv
+// Package options are the flags of etcd.service: those of etcd 3.7 as package
+// embed has them, and the ones of package settings, which fills in what the
+// command line leaves open. It is for the machine's etcd only; the result is
+// embed's own configuration.
+package options
 
 import (
 	"errors"
@@ -6,45 +10,54 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"runtime"
 	"slices"
+	"strings"
 
+	"github.com/coracle-os/coracle/agents/kv/settings"
+	"github.com/coracle-os/coracle/rootfs/program"
+	"go.etcd.io/etcd/api/v3/version"
 	"go.etcd.io/etcd/pkg/v3/flags"
 	"go.etcd.io/etcd/server/v3/embed"
 )
 
-// errHelp is the result of parseFlags for --help and --version, whose answers
+// ErrHelp is the result of Read for --help and --version, whose answers
 // have been written.
-var errHelp = errors.New("answered")
+var ErrHelp = errors.New("answered")
 
-// options are etcd's flags, bound to a configuration of package embed.
-type options struct {
-	embed        *embed.Config
+// ErrUsage is inside the errors about wrong words of the command line.
+var ErrUsage = errors.New("see etcd --help")
+
+// Options are etcd's flags, bound to a configuration of package embed.
+type Options struct {
+	Embed        *embed.Config
 	set          *flag.FlagSet
 	clusterState *flags.SelectiveStringValue
 	configFile   string
 	version      bool
 }
 
-func newOptions(out io.Writer) *options {
-	o := &options{
-		embed:        embed.NewConfig(),
+// New gives the flags, which write their help to out.
+func New(out io.Writer) *Options {
+	o := &Options{
+		Embed:        embed.NewConfig(),
 		set:          flag.NewFlagSet("etcd", flag.ContinueOnError),
 		clusterState: flags.NewSelectiveStringValue(embed.ClusterStateFlagNew, embed.ClusterStateFlagExisting),
 	}
 	o.set.SetOutput(out)
-	o.embed.AddFlags(o.set)
-	addFormingFlags(o.set)
+	o.Embed.AddFlags(o.set)
+	settings.AddFlags(o.set)
 	o.set.Var(o.clusterState, "initial-cluster-state", "Whether the cluster is new or existing; only read when the member has no data.")
 	o.set.StringVar(&o.configFile, "config-file", "", "Path to etcd's own YAML configuration file; no other flag or variable is read with it.")
 	o.set.BoolVar(&o.version, "version", false, "Print the version and exit.")
 	return o
 }
 
-// known reports whether etcd has a flag of that name.
-func (o *options) known(name string) bool { return o.set.Lookup(name) != nil }
+// Known reports whether etcd has a flag of that name.
+func (o *Options) Known(name string) bool { return o.set.Lookup(name) != nil }
 
 // apply sets the flags that the command line did not set.
-func (o *options) apply(s Settings) error {
+func (o *Options) apply(s settings.Settings) error {
 	given := map[string]bool{}
 	o.set.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	for _, name := range slices.Sorted(maps.Keys(s.Flags)) {
@@ -58,9 +71,9 @@ func (o *options) apply(s Settings) error {
 	return nil
 }
 
-// config returns what the flags say as a checked configuration. Lists are kept
+// Config returns what the flags say as a checked configuration. Lists are kept
 // by their flags and are moved over here, as upstream's own main does.
-func (o *options) config() (*embed.Config, error) {
+func (o *Options) Config() (*embed.Config, error) {
 	if o.configFile != "" {
 		cfg, err := embed.ConfigFromFile(o.configFile)
 		if err != nil {
@@ -68,7 +81,7 @@ func (o *options) config() (*embed.Config, error) {
 		}
 		return cfg, nil
 	}
-	cfg, fs := o.embed, o.set
+	cfg, fs := o.Embed, o.set
 	cfg.ListenPeerUrls = flags.UniqueURLsFromFlag(fs, "listen-peer-urls")
 	cfg.AdvertisePeerUrls = flags.UniqueURLsFromFlag(fs, "initial-advertise-peer-urls")
 	cfg.ListenClientUrls = flags.UniqueURLsFromFlag(fs, "listen-client-urls")
@@ -99,7 +112,7 @@ func (o *options) config() (*embed.Config, error) {
 
 // initialCluster makes a cluster of this one member unless another way to form
 // one was given.
-func (o *options) initialCluster(cfg *embed.Config) {
+func (o *Options) initialCluster(cfg *embed.Config) {
 	if flags.IsSet(o.set, "initial-cluster") {
 		return
 	}
@@ -108,4 +121,45 @@ func (o *options) initialCluster(cfg *embed.Config) {
 		return
 	}
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
+}
+
+// Read takes the settings from the command line and the environment.
+func Read(args, environ []string, m settings.Machine, stdio program.Stdio) (*Options, settings.Settings, error) {
+	o := New(stdio.Err)
+	switch err := o.set.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return nil, settings.Settings{}, ErrHelp
+	case err != nil:
+		return nil, settings.Settings{}, ErrUsage
+	case o.set.NArg() > 0:
+		return nil, settings.Settings{}, fmt.Errorf("%q is not a flag; %w", o.set.Arg(0), ErrUsage)
+	case o.version:
+		printVersion(stdio.Out)
+		return nil, settings.Settings{}, ErrHelp
+	}
+	s, err := settings.FromEnvironment(append(environ, flagsAsEnvironment(o.set)...), m, o.Known)
+	if err != nil {
+		return nil, s, err
+	}
+	if s.Flags["config-file"] != "" {
+		o.configFile, s.Forming = s.Flags["config-file"], settings.Forming{}
+		return o, s, nil
+	}
+	return o, s, o.apply(s)
+}
+
+// flagsAsEnvironment gives the flags of the command line as variables, so that
+// what they leave open is completed in one place.
+func flagsAsEnvironment(fs *flag.FlagSet) []string {
+	var out []string
+	fs.Visit(func(f *flag.Flag) {
+		name := "ETCD_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		out = append(out, name+"="+f.Value.String())
+	})
+	return out
+}
+
+func printVersion(w io.Writer) {
+	fmt.Fprintf(w, "etcd Version: %s\nGit SHA: %s\nGo Version: %s\nGo OS/Arch: %s/%s\n",
+		version.Version, version.GitSHA, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

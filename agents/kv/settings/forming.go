@@ -1,4 +1,4 @@
-package kv
+package settings
 
 import (
 	"flag"
@@ -27,6 +27,7 @@ type Forming struct {
 	Heal           bool
 	RemoveDelay    time.Duration // from death to removal
 	Size           int           // wanted number of members, 0 for as many as formed it
+	TLSAuto        bool          // the cluster makes its authority and hands it on
 }
 
 // formingFlags are the variables that Forming is read from, as flags.
@@ -43,6 +44,7 @@ func formingFlags() map[string]string {
 		"proxy-write-timeout":    "Milliseconds until writing to a member fails.",
 		"join":                   "Address of a member of the cluster to join.",
 		"join-token":             "Secret that machines must know to join.",
+		"tls":                    "TLS for clients and peers: 'auto' makes an authority and hands it on to machines that join; 'off'.",
 		"heal":                   "Replace members that are dead: 'on' or 'off'.",
 		"remove-delay":           "How long a member is dead until it is replaced, as in 30m; a plain number is seconds.",
 		"cluster-active-size":    "Wanted number of members; 0 is the number that formed the cluster.",
@@ -51,7 +53,9 @@ func formingFlags() map[string]string {
 	}
 }
 
-func addFormingFlags(fs *flag.FlagSet) {
+// AddFlags declares the flags that etcd 3.7 does not have, so that the command
+// line takes them too.
+func AddFlags(fs *flag.FlagSet) {
 	for name, usage := range formingFlags() {
 		fs.String(name, "", usage)
 	}
@@ -82,6 +86,7 @@ func (s *Settings) forming(env map[string]string) error {
 	}
 	f.RemoveDelay = r.time("ETCD_REMOVE_DELAY", time.Second, r.time("ETCD_CLUSTER_REMOVE_DELAY", time.Second, f.RemoveDelay))
 	f.Size = r.count("ETCD_CLUSTER_ACTIVE_SIZE")
+	f.TLSAuto = r.word("ETCD_TLS", "off", "auto") == "auto"
 	f.Join = r.join()
 	if r.err != nil {
 		return r.err
@@ -91,7 +96,7 @@ func (s *Settings) forming(env map[string]string) error {
 	}
 	s.ways(env, &f)
 	s.Forming = f
-	return nil
+	return checkTLS(env, f)
 }
 
 // ways leaves one way of forming: etcd 2 refused two, but what an owner needs
@@ -113,6 +118,37 @@ func (s *Settings) ways(env map[string]string, f *Forming) {
 	if len(f.Join) > 0 && f.JoinToken == "" {
 		s.warn("ETCD_JOIN=%q is set without ETCD_JOIN_TOKEN: members admit machines only that know their token", env["ETCD_JOIN"])
 	}
+}
+
+// leastToken is the length of a join token that nobody guesses who has heard an
+// exchange and has a computer: 64 bits of hexadecimal digits.
+const leastToken = 16
+
+// checkTLS refuses what could not get an authority, or could not keep it.
+func checkTLS(env map[string]string, f Forming) error {
+	if !f.TLSAuto {
+		return nil
+	}
+	way := ""
+	switch {
+	case env[authorityFile] != "": // given, and handed on
+	case strings.Contains(env["ETCD_INITIAL_CLUSTER"], ","):
+		way = "ETCD_INITIAL_CLUSTER"
+	case f.Discovery != "":
+		way = "ETCD_DISCOVERY"
+	case env["ETCD_DISCOVERY_SRV"] != "" && len(f.Join) == 0:
+		way = "ETCD_DISCOVERY_SRV"
+	}
+	switch {
+	case way != "":
+		return fmt.Errorf("read ETCD_TLS=%q: with %s no machine is the first, which would make the authority; "+
+			"let one machine begin and the others join it with ETCD_JOIN, or give all of them one authority with ETCD_TLS_CA_FILE", env["ETCD_TLS"], way)
+	case len(f.Join) > 0 && f.JoinToken == "":
+		return fmt.Errorf("read ETCD_TLS=%q: set ETCD_JOIN_TOKEN too, with which machines prove that they may have the authority", env["ETCD_TLS"])
+	case f.JoinToken != "" && len(f.JoinToken) < leastToken:
+		return fmt.Errorf("read ETCD_JOIN_TOKEN: with ETCD_TLS=%q it must have at least %d characters, because whoever guesses it gets the authority; take one from `openssl rand -hex 16`", env["ETCD_TLS"], leastToken)
+	}
+	return nil
 }
 
 func checkDiscovery(f Forming) error {

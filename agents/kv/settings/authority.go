@@ -1,4 +1,4 @@
-package kv
+package settings
 
 import (
 	"crypto/rand"
@@ -19,17 +19,22 @@ const authorityFile = "ETCD_TLS_CA_FILE"
 // secure makes the flags those of a member with certificates of the cluster's
 // authority; both sides show one. It comes before the URLs, which follow it.
 func (s *Settings) secure(env map[string]string) {
+	dir := filepath.Join(s.Flags["data-dir"], "pki")
+	variable := authorityFile
 	s.Authority = env[authorityFile]
+	if s.Authority == "" && s.Forming.TLSAuto {
+		s.Authority, s.Obtain, variable = filepath.Join(dir, "authority.pem"), true, "ETCD_TLS"
+	}
 	if s.Authority == "" {
 		return
 	}
-	f := pki.In(filepath.Join(s.Flags["data-dir"], "pki"))
+	f := pki.In(dir)
 	for _, prefix := range []string{"", "peer-"} {
 		for name, value := range map[string]string{
 			"cert-file": f.Certificate, "key-file": f.Key, "trusted-ca-file": f.Authority, "client-cert-auth": "true",
 		} {
 			if old := s.Flags[prefix+name]; old != "" && old != value {
-				s.warn("%s is set: --%s is %q, not %q", authorityFile, prefix+name, value, old)
+				s.warn("%s is set: --%s is %q, not %q", variable, prefix+name, value, old)
 			}
 			s.Flags[prefix+name] = value
 		}
@@ -53,9 +58,9 @@ func (s *Settings) secureURLs() {
 	}
 }
 
-// issue gets the machine's certificate from the authority, for the hosts that
+// Issue gets the machine's certificate from the authority, for the hosts that
 // others reach it by.
-func (s *Settings) issue(m Machine, now time.Time) error {
+func (s *Settings) Issue(m Machine, now time.Time) error {
 	if s.Authority == "" {
 		return nil
 	}

@@ -1,4 +1,4 @@
-package kv
+package settings
 
 import (
 	"fmt"
@@ -8,10 +8,6 @@ import (
 	"time"
 
 	"github.com/coracle-os/coracle/agents/kv/care"
-	"go.etcd.io/etcd/server/v3/embed"
-	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
-	"go.etcd.io/etcd/server/v3/storage"
-	"go.uber.org/zap"
 )
 
 // Variables of Coracle's own, about snapshots.
@@ -21,8 +17,8 @@ const (
 	backupDir      = "ETCD_BACKUP_DIR"      // below the data directory without it
 )
 
-// backups reads what the owner says about snapshots.
-func backups(environ []string, dataDir string) (care.Config, error) {
+// Backups reads what the owner says about snapshots.
+func Backups(environ []string, dataDir string) (care.Config, error) {
 	c := care.Config{Interval: 6 * time.Hour, Keep: 8, Dir: filepath.Join(dataDir, "snapshots")}
 	for _, kv := range environ {
 		name, value, _ := strings.Cut(kv, "=")
@@ -47,17 +43,4 @@ func backups(environ []string, dataDir string) (care.Config, error) {
 		}
 	}
 	return c, nil
-}
-
-// lookAfter is the keeper of a member that runs.
-func lookAfter(e *embed.Etcd, cfg *embed.Config, c care.Config, log *zap.Logger) *care.Keeper {
-	quota := cfg.QuotaBackendBytes
-	if quota == 0 {
-		quota = storage.DefaultQuotaBytes
-	}
-	return &care.Keeper{
-		Config: c, Client: v3client.New(e.Server), Quota: quota, Shrink: e.Server.Backend().Defrag, Now: time.Now,
-		Tell: func(words string) { notify(log, "STATUS="+words) },
-		Log:  log,
-	}
 }

@@ -1,9 +1,12 @@
-package kv
+package settings_test
 
 import (
+	"fmt"
 	"io"
 	"testing"
 
+	"github.com/coracle-os/coracle/agents/kv/options"
+	"github.com/coracle-os/coracle/agents/kv/settings"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -121,7 +124,7 @@ func TestFromEnvironment(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s, err := FromEnvironment(c.env, Machine{ID: "id", Hostname: "host"}, newOptions(io.Discard).known)
+			s, err := settings.FromEnvironment(c.env, settings.Machine{ID: "id", Hostname: "host"}, options.New(io.Discard).Known)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -141,7 +144,7 @@ func TestFromEnvironmentErrors(t *testing.T) {
 		{"ETCD_ADDR=10.0.0.1:70000", `read ETCD_ADDR="10.0.0.1:70000": the port is not a number from 1 to 65535`},
 		{"ETCD_LISTEN_PEER_URLS=http://a b:2380", `read --listen-peer-urls: "http://a b:2380" is not a URL: parse "http://a b:2380": invalid character " " in host name`},
 	} {
-		_, err := FromEnvironment([]string{c.env}, Machine{ID: "id"}, newOptions(io.Discard).known)
+		_, err := settings.FromEnvironment([]string{c.env}, settings.Machine{ID: "id"}, options.New(io.Discard).Known)
 		if err == nil || err.Error() != c.want {
 			t.Errorf("%s: got error %v, want %s", c.env, err, c.want)
 		}
@@ -150,12 +153,18 @@ func TestFromEnvironmentErrors(t *testing.T) {
 
 func TestNameOfMachine(t *testing.T) {
 	for _, c := range []struct {
-		m    Machine
+		m    settings.Machine
 		want string
-	}{{Machine{ID: "id", Hostname: "host"}, "id"}, {Machine{Hostname: "host"}, "host"}, {Machine{}, ""}} {
-		s, err := FromEnvironment(nil, c.m, newOptions(io.Discard).known)
+	}{{settings.Machine{ID: "id", Hostname: "host"}, "id"}, {settings.Machine{Hostname: "host"}, "host"}, {settings.Machine{}, ""}} {
+		s, err := settings.FromEnvironment(nil, c.m, options.New(io.Discard).Known)
 		if err != nil || s.Flags["name"] != c.want {
 			t.Errorf("%+v: name %q, error %v, want %q", c.m, s.Flags["name"], err, c.want)
 		}
 	}
+}
+
+func ExampleFromEnvironment() {
+	s, _ := settings.FromEnvironment([]string{"ETCD_ADDR=10.0.0.1:4001"}, settings.Machine{ID: "m"}, func(string) bool { return false })
+	fmt.Println(s.Flags["advertise-client-urls"])
+	// Output: http://10.0.0.1:4001
 }

@@ -1,4 +1,6 @@
-package kv
+// Package logger writes the log of etcd.service for the journal; package zap has
+// no encoder of plain lines with syslog's priorities in angle brackets.
+package logger
 
 import (
 	"errors"
@@ -9,12 +11,12 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// newLogger writes etcd's log as one plain line per event. With journal set,
+// New writes etcd's log as one plain line per event. With journal set,
 // the line begins with the priority in the way that a journal's stream takes
 // it ("<4>"), and has no time, which the journal adds. A message after which
 // upstream would end the process, with a stack trace or without, goes to end as
 // an error; end does not return.
-func newLogger(w io.Writer, level zapcore.Level, journal bool, end func(error)) *zap.Logger {
+func New(w io.Writer, level zapcore.Level, journal bool, end func(error)) *zap.Logger {
 	cfg := zapcore.EncoderConfig{
 		MessageKey: "msg", LevelKey: "level", NameKey: "logger",
 		EncodeLevel:      zapcore.LowercaseLevelEncoder,
