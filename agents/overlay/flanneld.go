@@ -131,7 +131,12 @@ func (d *flanneld) join(ctx context.Context) error {
 	if err := usable(ctx, config.BackendType); err != nil {
 		return err
 	}
-	d.clear(config.BackendType)
+	if err := d.forward(config); err != nil {
+		return err
+	}
+	d.clear(config)
+	rules := firewall.Rules{Config: config, Masquerade: d.settings.IPMasq, RandomPorts: d.settings.RandomPorts, Forward: d.settings.Forward}
+	watchMachines(manager, ext, config, &rules)
 	back, err := backend.NewManager(ctx, manager, ext).GetBackend(config.BackendType)
 	if err != nil {
 		return fmt.Errorf("start the back end %q: %w; there are vxlan, host-gw, wireguard and udp", config.BackendType, err)
@@ -141,7 +146,7 @@ func (d *flanneld) join(ctx context.Context) error {
 		return fmt.Errorf("start the back end %q: %w", config.BackendType, d.explain(err))
 	}
 	running.Go(func() { network.Run(ctx) })
-	rules := firewall.Rules{Config: config, Lease: network.Lease(), Masquerade: d.settings.IPMasq, RandomPorts: d.settings.RandomPorts, Forward: d.settings.Forward}
+	rules.Lease = network.Lease()
 	running.Go(func() { firewall.Keep(ctx, rules, d.settings.Resync, d.log) })
 	if err := d.publish(ctx, config, network); err != nil {
 		return err

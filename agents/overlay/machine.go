@@ -1,28 +1,24 @@
 package overlay
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/coracle-os/coracle/agents/overlay/docker"
+	"github.com/coracle-os/coracle/agents/overlay/firewall"
 	"github.com/coracle-os/coracle/agents/overlay/memory"
 	"github.com/coracle-os/coracle/agents/overlay/pathmtu"
 	"github.com/coracle-os/coracle/agents/overlay/subnets"
-	"github.com/coracle-os/coracle/agents/overlay/udp"
 	"github.com/flannel-io/flannel/pkg/backend"
 	"github.com/flannel-io/flannel/pkg/ip"
 	"github.com/flannel-io/flannel/pkg/ipmatch"
 	"github.com/flannel-io/flannel/pkg/subnet"
 	"github.com/flannel-io/flannel/pkg/subnet/etcd"
-	"github.com/vishvananda/netlink"
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
@@ -164,39 +160,11 @@ func (d *flanneld) smaller(ctx context.Context, m *subnets.Manager, ext *backend
 	}
 }
 
-// usable makes the tun device's node be there for udp; the kernel loads the
-// modules of the other back ends by itself.
-func usable(ctx context.Context, kind string) error {
-	if strings.ToLower(kind) != udp.Type {
-		return nil
-	}
-	if out, err := exec.CommandContext(ctx, "modprobe", "tun").CombinedOutput(); err != nil {
-		if _, missing := os.Stat("/dev/net/tun"); missing != nil {
-			return fmt.Errorf("use the back end %q: load the kernel's module tun: %w: %s", kind, err, bytes.TrimSpace(out))
-		}
-	}
-	return nil
-}
-
-// clear removes the devices of other back ends, which the machine used before.
-func (d *flanneld) clear(kind string) {
-	for of, names := range map[string][]string{"vxlan": {"flannel.1", "flannel-v6.1"}, "wireguard": {"flannel-wg", "flannel-wg-v6"}} {
-		if of == strings.ToLower(kind) {
-			continue
-		}
-		for _, name := range names {
-			if link, err := netlink.LinkByName(name); err == nil {
-				d.log.Info("removed the device of another back end", "device", name, "error", netlink.LinkDel(link))
-			}
-		}
-	}
-}
-
 // publish tells the runtimes and remembers the subnet.
 func (d *flanneld) publish(ctx context.Context, config *subnet.Config, network backend.Network) error {
 	mine := network.Lease()
 	n := docker.Network{
-		Network: prefix4(config.Network), Subnet: prefix4(mine.Subnet), MTU: network.MTU(), Masquerade: d.settings.IPMasq,
+		Network: prefix4(config.Network), Subnet: prefix4(mine.Subnet), MTU: network.MTU(), Mark: firewall.Mark, Masquerade: d.settings.IPMasq,
 		IPv6Network: prefix6(config.IPv6Network), IPv6Subnet: prefix6(mine.IPv6Subnet),
 	}
 	if err := d.memory.Keep(config.Network.String(), memory.Subnet{IPv4: n.Subnet, IPv6: n.IPv6Subnet}); err != nil {

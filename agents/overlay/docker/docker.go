@@ -4,8 +4,12 @@
 // network list.
 //
 // dockerd takes its bridge's address when it starts, so a running one is
-// restarted when its options change; with "live-restore" in daemon.json the
-// containers go on running meanwhile.
+// restarted when its options change. Containers end with it and come back by
+// their restart policies or units, with addresses of the new subnet.
+//
+// dockerd drops what comes from another machine to a container's own address,
+// as if nobody else had routes there. Two options let the overlay in, and only
+// the overlay: packets that have Network.Mark are accepted.
 package docker
 
 import (
@@ -27,6 +31,7 @@ type Network struct {
 	Network, Subnet         netip.Prefix // of the cluster, and the part that is this machine's
 	IPv6Network, IPv6Subnet netip.Prefix // zero without dual stack
 	MTU                     int          // bytes
+	Mark                    uint32       // of packets from the other machines
 	Masquerade              bool         // the overlay masquerades; the runtime need not
 }
 
@@ -43,7 +48,9 @@ func Options(n Network) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "DOCKER_OPT_BIP=--bip=%v --fixed-cidr=%v\n", gateway(n.Subnet), lowerHalf(n.Subnet))
 	fmt.Fprintf(&b, "DOCKER_OPT_IPMASQ=--ip-masq=%v\n", !n.Masquerade)
-	fmt.Fprintf(&b, "DOCKER_OPT_MTU=--mtu=%d\n", n.MTU)
+	// The second is for networks that people make.
+	fmt.Fprintf(&b, "DOCKER_OPT_MTU=--mtu=%d --default-network-opt=bridge=com.docker.network.driver.mtu=%d\n", n.MTU, n.MTU)
+	fmt.Fprintf(&b, "DOCKER_OPT_OVERLAY=--allow-direct-routing --bridge-accept-fwmark=%#x/%#x\n", n.Mark, n.Mark)
 	if n.IPv6Subnet.IsValid() {
 		fmt.Fprintf(&b, "DOCKER_OPT_IPV6=--ipv6 --bip6=%v --fixed-cidr-v6=%v\n", gateway(n.IPv6Subnet), lowerHalf(n.IPv6Subnet))
 	}

@@ -13,11 +13,13 @@ import (
 var dual = Network{
 	Network: netip.MustParsePrefix("10.1.0.0/16"), Subnet: netip.MustParsePrefix("10.1.15.0/24"),
 	IPv6Network: netip.MustParsePrefix("fd00::/48"), IPv6Subnet: netip.MustParsePrefix("fd00:0:0:f::/64"),
-	MTU: 1450, Masquerade: true,
+	MTU: 1450, Mark: 0x40, Masquerade: true,
 }
 
 func TestOptions(t *testing.T) {
-	want := "DOCKER_OPT_BIP=--bip=10.1.15.1/24 --fixed-cidr=10.1.15.0/25\nDOCKER_OPT_IPMASQ=--ip-masq=false\nDOCKER_OPT_MTU=--mtu=1450\n" +
+	want := "DOCKER_OPT_BIP=--bip=10.1.15.1/24 --fixed-cidr=10.1.15.0/25\nDOCKER_OPT_IPMASQ=--ip-masq=false\n" +
+		"DOCKER_OPT_MTU=--mtu=1450 --default-network-opt=bridge=com.docker.network.driver.mtu=1450\n" +
+		"DOCKER_OPT_OVERLAY=--allow-direct-routing --bridge-accept-fwmark=0x40/0x40\n" +
 		"DOCKER_OPT_IPV6=--ipv6 --bip6=fd00:0:0:f::1/64 --fixed-cidr-v6=fd00:0:0:f::/65\n"
 	if diff := cmp.Diff(want, string(Options(dual))); diff != "" {
 		t.Error(diff)

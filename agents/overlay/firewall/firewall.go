@@ -3,13 +3,22 @@
 // those that leave it get the machine's address. flannel writes them once;
 // here they are looked at again whenever the kernel says that somebody changed
 // a table, and written anew if they are not what they were.
+//
+// A table of our own marks what comes from the other machines, since Docker
+// drops what comes to a port of a container that is not published, unless it
+// has a mark (dockerd's --bridge-accept-fwmark).
+//
+// The rules stay when the program ends, as flannel's devices and routes do, so
+// that containers do not notice its restart.
 package firewall
 
 import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,13 +37,28 @@ type Rules struct {
 	Masquerade  bool
 	RandomPorts bool // of masqueraded connections
 	Forward     bool
+	// Interface is the one that packets of other machines come in by; it may
+	// end with "*".
+	Interface string
+	// Machines are the other machines' addresses, whose own packets come by
+	// Interface too; nil when those have addresses of the overlay.
+	Machines func() []netip.Addr
+	// Changed tells that Machines gives others; nil for never.
+	Changed <-chan struct{}
 }
 
-// tables are flannel's.
-var tables = [][]string{{"ip", "flannel-ipv4"}, {"ip6", "flannel-ipv6"}}
+// Mark is the bit of a packet's mark that other machines' packets get. Neither
+// Docker nor flannel uses it.
+const Mark = 0x100000
 
-// Keep writes the rules and puts them back until ctx ends; then it removes
-// them. Looks are at least pause apart.
+// table is ours, with the chain that marks.
+const table = "coracle-overlay"
+
+// tables are flannel's, and ours.
+var tables = [][]string{{"ip", "flannel-ipv4"}, {"ip6", "flannel-ipv6"}, {"inet", table}}
+
+// Keep writes the rules and puts them back until ctx ends. Looks are at least
+// pause apart.
 func Keep(ctx context.Context, r Rules, pause time.Duration, log *slog.Logger) {
 	changes := make(chan struct{}, 1)
 	go func() {
@@ -45,26 +69,69 @@ func Keep(ctx context.Context, r Rules, pause time.Duration, log *slog.Logger) {
 			wait(ctx, pause)
 		}
 	}()
-	written := ""
+	written, wrote := "", ""
 	for ctx.Err() == nil {
-		if is := list(ctx); written == "" || is != written {
-			if written != "" {
-				log.Warn("another program changed the overlay's firewall rules; they are written again")
-			}
-			if err := write(ctx, r); err != nil && ctx.Err() == nil {
+		is, marks := list(ctx), marks(r)
+		if wrote == marks && is != written {
+			log.Warn("another program changed the overlay's firewall rules; they are written again")
+		}
+		if wrote != marks || is != written {
+			if err := write(ctx, r, marks); err != nil && ctx.Err() == nil {
 				log.Error("the overlay's firewall rules are not all there", "error", err)
 			}
-			written = list(ctx)
+			written, wrote = list(ctx), marks
 			drain(changes)
 		}
 		wait(ctx, pause)
 		select {
 		case <-ctx.Done():
 		case <-changes:
+		case <-r.Changed:
 		case <-time.After(time.Minute):
 		}
 	}
-	(&nftables.NFTablesManager{}).CleanUp(context.WithoutCancel(ctx))
+}
+
+// marks is our table for nft(8). The chain comes before Docker's, which drop.
+func marks(r Rules) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "table inet %s {}\ndelete table inet %s\ntable inet %s {\n\tchain marks {\n", table, table, table)
+	b.WriteString("\t\ttype filter hook prerouting priority -310; policy accept;\n")
+	rule := func(family, from, to string) {
+		fmt.Fprintf(&b, "\t\tiifname %q %s saddr %s %s daddr %s meta mark set meta mark or %#x\n", r.Interface, family, from, family, to, Mark)
+	}
+	var machines []netip.Addr
+	if r.Machines != nil {
+		machines = r.Machines()
+	}
+	if r.Config.EnableIPv4 {
+		rule("ip", r.Config.Network.String(), r.Lease.Subnet.String())
+		if set := setOf(machines, netip.Addr.Is4); set != "" {
+			rule("ip", set, r.Lease.Subnet.String())
+		}
+	}
+	if r.Config.EnableIPv6 {
+		rule("ip6", r.Config.IPv6Network.String(), r.Lease.IPv6Subnet.String())
+		if set := setOf(machines, netip.Addr.Is6); set != "" {
+			rule("ip6", set, r.Lease.IPv6Subnet.String())
+		}
+	}
+	b.WriteString("\t}\n}\n")
+	return b.String()
+}
+
+func setOf(all []netip.Addr, of func(netip.Addr) bool) string {
+	var texts []string
+	for _, a := range all {
+		if of(a) {
+			texts = append(texts, a.String())
+		}
+	}
+	if len(texts) == 0 {
+		return ""
+	}
+	slices.Sort(texts)
+	return "{ " + strings.Join(slices.Compact(texts), ", ") + " }"
 }
 
 func wait(ctx context.Context, d time.Duration) {
@@ -108,7 +175,12 @@ func changed(ctx context.Context, changes chan<- struct{}) error {
 	return nil
 }
 
-func write(ctx context.Context, r Rules) error {
+func write(ctx context.Context, r Rules, marks string) error {
+	nft := exec.CommandContext(ctx, "nft", "-f", "-")
+	nft.Stdin = strings.NewReader(marks)
+	if out, err := nft.CombinedOutput(); err != nil {
+		return fmt.Errorf("write firewall rules: nft: %w: %s", err, strings.TrimSpace(string(out)))
+	}
 	var manager nftables.NFTablesManager
 	if err := manager.Init(ctx); err != nil {
 		return fmt.Errorf("write firewall rules: %w", err)

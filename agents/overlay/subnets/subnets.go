@@ -40,7 +40,10 @@ type Manager struct {
 	// Network, if not nil, changes the configuration before a back end gets it.
 	Network func(*subnet.Config)
 	Margin  time.Duration // before the end of a lease at which it is renewed
-	Log     *slog.Logger
+	// Seen, if not nil, hears of the leases of all machines before the back end
+	// hears of what changed.
+	Seen func([]lease.Lease)
+	Log  *slog.Logger
 }
 
 // retry is the pause before another try at the KV.
@@ -195,6 +198,9 @@ func (m *Manager) send(ctx context.Context, sent, all map[string]lease.Lease, re
 	events := difference(sent, all)
 	if len(events) == 0 {
 		return nil
+	}
+	if m.Seen != nil {
+		m.Seen(slices.Collect(maps.Values(all)))
 	}
 	select {
 	case receiver <- []lease.LeaseWatchResult{{Events: events}}:

@@ -36,8 +36,9 @@ const (
 	Type        = "udp"
 	defaultPort = 8285
 	overhead    = 28 // bytes: IPv4 and UDP
-	device      = "flannel0"
-	headroom    = 16 // bytes before a packet, which the tun library needs
+	// Device is the tun device's name.
+	Device   = "flannel0"
+	headroom = 16 // bytes before a packet, which the tun library needs
 )
 
 // New makes the back end; it has flannel's signature for them.
@@ -104,31 +105,31 @@ type network struct {
 func (n *network) MTU() int { return n.ExtIface.Iface.MTU - overhead }
 
 func (n *network) open(net4 ip.IP4Net) (err error) {
-	if n.tun, err = tun.CreateTUN(device, n.MTU()); err != nil {
-		return fmt.Errorf("make the device %s (is the kernel's module tun there?): %w", device, err)
+	if n.tun, err = tun.CreateTUN(Device, n.MTU()); err != nil {
+		return fmt.Errorf("make the device %s (is the kernel's module tun there?): %w", Device, err)
 	}
 	defer func() {
 		if err != nil {
 			n.tun.Close()
 		}
 	}()
-	link, err := netlink.LinkByName(device)
+	link, err := netlink.LinkByName(Device)
 	if err != nil {
-		return fmt.Errorf("find %s: %w", device, err)
+		return fmt.Errorf("find %s: %w", Device, err)
 	}
 	// A /32, so that there are no routes for broadcasts; the route to the
 	// network comes by itself.
 	own := net4
 	own.PrefixLen = 32
 	if err := netlink.AddrReplace(link, &netlink.Addr{IPNet: own.ToIPNet()}); err != nil {
-		return fmt.Errorf("give %s its address: %w", device, err)
+		return fmt.Errorf("give %s its address: %w", Device, err)
 	}
 	if err := netlink.LinkSetUp(link); err != nil {
-		return fmt.Errorf("start %s: %w", device, err)
+		return fmt.Errorf("start %s: %w", Device, err)
 	}
 	route := netlink.Route{LinkIndex: link.Attrs().Index, Scope: netlink.SCOPE_UNIVERSE, Dst: net4.Network().ToIPNet()}
 	if err := netlink.RouteReplace(&route); err != nil {
-		return fmt.Errorf("route the network to %s: %w", device, err)
+		return fmt.Errorf("route the network to %s: %w", Device, err)
 	}
 	n.conn, err = net.ListenUDP("udp4", &net.UDPAddr{IP: n.ExtIface.IfaceAddr, Port: n.port})
 	return err
