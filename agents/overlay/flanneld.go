@@ -19,7 +19,6 @@ import (
 	"github.com/flannel-io/flannel/pkg/ip"
 	"github.com/flannel-io/flannel/pkg/lease"
 	"github.com/flannel-io/flannel/pkg/subnet"
-	"github.com/flannel-io/flannel/pkg/subnet/etcd"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -105,14 +104,6 @@ func (d *flanneld) tell(err error) {
 type errAgain struct{ reason string }
 
 func (e errAgain) Error() string { return e.reason }
-
-func (d *flanneld) etcdConfig() *etcd.EtcdConfig {
-	s := d.settings
-	return &etcd.EtcdConfig{
-		Endpoints: s.EtcdEndpoints, Keyfile: s.EtcdKeyfile, Certfile: s.EtcdCertfile, CAFile: s.EtcdCAFile,
-		Prefix: s.EtcdPrefix, Username: s.EtcdUsername, Password: s.EtcdPassword,
-	}
-}
 
 // join takes part in the network until something changes.
 func (d *flanneld) join(ctx context.Context) error {
@@ -204,11 +195,11 @@ func (d *flanneld) claim(ctx context.Context, m *subnets.Manager, address string
 
 // explain adds the next step to flannel's errors.
 func (d *flanneld) explain(err error) error {
-	switch text := err.Error(); {
-	case strings.Contains(text, "out of subnets"):
+	switch {
+	case strings.Contains(err.Error(), subnets.ErrUsedUp.Error()): // by flannel's back ends, which do not wrap
 		return fmt.Errorf("%w: every subnet of the network has a machine; make Network larger or SubnetLen longer at %s/config, or remove leases of machines that are gone below %s/subnets",
 			err, d.settings.EtcdPrefix, d.settings.EtcdPrefix)
-	case strings.Contains(text, "operation not supported"):
+	case strings.Contains(err.Error(), "operation not supported"):
 		return fmt.Errorf("%w: this kernel lacks what the back end needs; choose another Type at %s/config", err, d.settings.EtcdPrefix)
 	}
 	return err

@@ -18,7 +18,6 @@ import (
 	"github.com/flannel-io/flannel/pkg/ip"
 	"github.com/flannel-io/flannel/pkg/ipmatch"
 	"github.com/flannel-io/flannel/pkg/subnet"
-	"github.com/flannel-io/flannel/pkg/subnet/etcd"
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
@@ -77,10 +76,7 @@ func (d *flanneld) prepare(ctx context.Context) (*subnets.Manager, *backend.Exte
 	if err != nil {
 		d.log.Warn("the machine may get another subnet than before", "error", err)
 	}
-	m.Manager, err = etcd.NewLocalManager(ctx, d.etcdConfig(), ip4Net(before.IPv4), ip6Net(before.IPv6), int(d.settings.RenewMargin.Minutes()))
-	if err != nil {
-		return nil, nil, nil, fmt.Errorf("connect to the KV: %w", err)
-	}
+	m.Before4, m.Before6 = ip4Net(before.IPv4), ip6Net(before.IPv6)
 	return m, ext, config, nil
 }
 

@@ -1,9 +1,17 @@
 // Package subnets keeps a machine's subnet in the cluster's KV and tells of
-// the others', for flannel's back ends: it is flannel's etcd subnet manager
-// (github.com/flannel-io/flannel/pkg/subnet/etcd) with other watches. Those of
-// flannel begin again at the revision where they first began, which a
-// compaction of the KV makes impossible for ever, and a machine whose KV was
-// away for a while would not hear of new ones; these list anew and go on.
+// the others', for flannel's back ends. Keys and values are those of flannel's
+// etcd subnet manager (github.com/flannel-io/flannel/pkg/subnet/etcd), so that
+// machines with flannel are in the same network; the program is ours since
+// flannel's v0.28.4
+//
+//   - gives a reservation an end, and so loses it;
+//   - ends with a panic when a network with IPv6 has a lease without;
+//   - can give two machines the same IPv4 subnet when they come together in a
+//     network with IPv6;
+//   - begins a watch again at the revision where it first began, which a
+//     compaction makes impossible for ever.
+//
+// Left out: IPv6 without IPv4, which flannel's format for etcd has no keys for.
 //
 // It also holds a claim on the machine's public address, so that two machines
 // with one address do not share a subnet without a word.
@@ -20,6 +28,7 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/flannel-io/flannel/pkg/ip"
@@ -34,17 +43,22 @@ var ErrLost = errors.New("the lease of this machine's subnet was removed")
 
 // Manager is the subnet manager that flannel's back ends get.
 type Manager struct {
-	subnet.Manager // flannel's own, for what is not here
-	KV             *clientv3.Client
-	Prefix         string
-	// Network, if not nil, changes the configuration before a back end gets it.
-	Network func(*subnet.Config)
-	Margin  time.Duration // before the end of a lease at which it is renewed
+	KV     *clientv3.Client
+	Prefix string
+	Margin time.Duration // before the end of a lease at which it is renewed
+	// Before4 and Before6 are what the machine had when it was in the network
+	// the last time; zero for nothing.
+	Before4 ip.IP4Net
+	Before6 ip.IP6Net
 	// Seen, if not nil, hears of the leases of all machines before the back end
 	// hears of what changed.
 	Seen func([]lease.Lease)
 	Log  *slog.Logger
+
+	granted atomic.Int64 // the KV's lease
 }
+
+var _ subnet.Manager = (*Manager)(nil)
 
 // retry is the pause before another try at the KV.
 const retry = time.Second
@@ -73,9 +87,6 @@ func (m *Manager) config(ctx context.Context) (*subnet.Config, int64, error) {
 	if err != nil {
 		return nil, got.Header.Revision, fmt.Errorf("read the network at %s: %w", key, err)
 	}
-	if m.Network != nil {
-		m.Network(config)
-	}
 	return config, got.Header.Revision, nil
 }
 
@@ -93,6 +104,9 @@ func Parse(text []byte) (*subnet.Config, error) {
 		config.BackendType, config.Backend = "vxlan", json.RawMessage(`{"Type":"vxlan"}`)
 	}
 	config.EnableNFTables = true
+	if !config.EnableIPv4 {
+		return nil, errors.New("it has no IPv4, without which subnets have no keys: leave EnableIPv4 out")
+	}
 	if err := subnet.CheckNetworkConfig(config); err != nil {
 		return nil, err
 	}
@@ -252,36 +266,49 @@ func (m *Manager) list(ctx context.Context) (map[string]lease.Lease, int64, erro
 	return all, got.Header.Revision, nil
 }
 
-// add reads one lease. What is none is passed over: others write there too.
 func (m *Manager) add(all map[string]lease.Lease, key string, value []byte) {
+	if l, ok := m.read(key, value); ok {
+		all[key] = l
+	}
+}
+
+// read reads one lease. What is none is passed over: others write there too.
+func (m *Manager) read(key string, value []byte) (l lease.Lease, ok bool) {
 	v4, v6 := subnet.ParseSubnetKey(key)
-	var attrs lease.LeaseAttrs
 	if v4 == nil {
 		m.Log.Warn("passed over what is no subnet", "key", key)
-		return
+		return l, false
 	}
-	if err := json.Unmarshal(value, &attrs); err != nil {
+	if err := json.Unmarshal(value, &l.Attrs); err != nil {
 		m.Log.Warn("passed over a subnet that cannot be read", "key", key, "error", err)
-		return
+		return l, false
 	}
-	l := lease.Lease{EnableIPv4: true, Subnet: *v4, Attrs: attrs}
+	l.EnableIPv4, l.Subnet, l.IPv6Subnet = true, *v4, none6()
 	if v6 != nil {
 		l.EnableIPv6, l.IPv6Subnet = true, *v6
 	}
-	all[key] = l
+	return l, true
+}
+
+func (m *Manager) key(l *lease.Lease) string {
+	return m.subnets() + subnet.MakeSubnetKey(l.Subnet, l.IPv6Subnet)
 }
 
 // CompleteLease renews the machine's lease and ends when it is lost (ErrLost)
 // or with ctx. While the KV is away the machine keeps its subnet: a lease is
 // good for a day.
 func (m *Manager) CompleteLease(ctx context.Context, mine *lease.Lease, _ *sync.WaitGroup) error {
-	key := m.subnets() + subnet.MakeSubnetKey(mine.Subnet, mine.IPv6Subnet)
+	key := m.key(mine)
 	gone := make(chan error, 1)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	go func() { gone <- m.removed(ctx, key, mine.Attrs) }()
 	for {
-		timer := time.NewTimer(max(time.Until(mine.Expiration)-m.Margin, 0))
+		left := time.Until(mine.Expiration) - m.Margin
+		if mine.Expiration.IsZero() { // a reservation
+			left = ttl
+		}
+		timer := time.NewTimer(max(left, 0))
 		select {
 		case err := <-gone:
 			timer.Stop()
@@ -323,6 +350,27 @@ func (m *Manager) next(ctx context.Context, key string, revision int64) {
 		}
 	}
 }
+
+// What follows is for flannel's other subnet managers.
+
+// HandleSubnetFile writes subnet.env.
+func (m *Manager) HandleSubnetFile(path string, config *subnet.Config, masquerade bool, n4 ip.IP4Net, n6 ip.IP6Net, mtu int) error {
+	return subnet.WriteSubnetFile(path, config, masquerade, n4, n6, mtu)
+}
+
+// WatchLease is not there: CompleteLease watches by itself.
+func (m *Manager) WatchLease(context.Context, ip.IP4Net, ip.IP6Net, chan []lease.LeaseWatchResult) error {
+	return errors.ErrUnsupported
+}
+
+// GetStoredMacAddresses has none.
+func (m *Manager) GetStoredMacAddresses(context.Context) (string, string) { return "", "" }
+
+// GetStoredPublicIP has none.
+func (m *Manager) GetStoredPublicIP(context.Context) (string, string) { return "", "" }
+
+// Name is for logs.
+func (m *Manager) Name() string { return "the KV at " + m.Prefix }
 
 func other(value []byte, mine ip.IP4) bool {
 	var attrs lease.LeaseAttrs
