@@ -14,6 +14,7 @@ package firewall
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -76,11 +77,10 @@ func Keep(ctx context.Context, r Rules, pause time.Duration, log *slog.Logger) {
 			log.Warn("another program changed the overlay's firewall rules; they are written again")
 		}
 		if wrote != marks || is != written {
-			if err := write(ctx, r, marks); err != nil && ctx.Err() == nil {
+			if err := writeAll(ctx, r, marks, &written); err != nil && ctx.Err() == nil {
 				log.Error("the overlay's firewall rules are not all there", "error", err)
 			}
-			written, wrote = list(ctx), marks
-			drain(changes)
+			wrote = marks
 		}
 		wait(ctx, pause)
 		select {
@@ -141,11 +141,19 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-func drain(changes <-chan struct{}) {
-	select {
-	case <-changes:
-	default:
+// writeAll writes until the tables' text is the same twice: a change by another
+// program between a write and the look must not be taken for what is right.
+func writeAll(ctx context.Context, r Rules, marks string, written *string) error {
+	for range 5 {
+		if err := write(ctx, r, marks); err != nil {
+			return err
+		}
+		before := *written
+		if *written = list(ctx); *written == before {
+			return nil
+		}
 	}
+	return errors.New("another program changes them all the time")
 }
 
 // changed tells of every change of a table, until there is an error.
