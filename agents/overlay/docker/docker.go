@@ -58,8 +58,9 @@ func Options(n Network) []byte {
 }
 
 // List is the CNI network list (cni.dev specification 1.0.0) of containerd's
-// containers. They are on Docker's bridge and have the upper half of the
-// subnet, so that no address is given twice.
+// containers, as `ctr run --cni` and nerdctl have them. They are on Docker's
+// bridge and have the upper half of the subnet, so that no address is given
+// twice.
 func List(n Network) ([]byte, error) {
 	type object = map[string]any
 	half, err := upperHalf(n.Subnet)
@@ -81,7 +82,8 @@ func List(n Network) ([]byte, error) {
 		"name":       "overlay",
 		"plugins": []any{object{
 			"type": "bridge", "bridge": "docker0", "mtu": n.MTU, "isGateway": true, "ipMasq": !n.Masquerade, "hairpinMode": true,
-			"ipam": object{"type": "host-local", "ranges": ranges, "routes": routes},
+			// What has an address is forgotten with /run: no container outlives a boot.
+			"ipam": object{"type": "host-local", "dataDir": "/run/cni/networks", "ranges": ranges, "routes": routes},
 		}},
 	}, "", "  ")
 }

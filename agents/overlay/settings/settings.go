@@ -109,7 +109,7 @@ func Parse(args []string, env func(string) (string, bool), out io.Writer) (s Set
 	fs.StringVar(&s.DefaultNetwork, "default-network", "", "configuration to write when the cluster has none, as JSON")
 	fs.StringVar(&s.Memory, "memory", "/var/lib/flannel/flannel.db", "file that keeps the machine's subnet over a reboot")
 	fs.StringVar(&s.DockerOptions, "docker-options", "/run/flannel_docker_opts.env", "file that gets Docker's options")
-	fs.StringVar(&s.CNI, "cni-dir", "/run/cni/net.d", "directory that gets the network of containerd's containers; empty for none")
+	fs.StringVar(&s.CNI, "cni-dir", "/etc/cni/net.d", "directory that gets the network of containerd's containers; empty for none")
 	for name, instead := range gone {
 		fs.Func(name, "not used any more: "+instead, func(string) error {
 			warnings = append(warnings, fmt.Sprintf("--%s is not used any more: %s", name, instead))
