@@ -26,6 +26,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/coracle-os/coracle/agents/kv/pki"
 	"github.com/coracle-os/coracle/agents/names/containers"
 	"github.com/coracle-os/coracle/agents/names/directory"
 	"github.com/coracle-os/coracle/agents/names/server"
@@ -60,7 +61,7 @@ var errUsage = errors.New("see names --help")
 type settings struct {
 	domain, address, device              string
 	endpoints, ca, cert, key, user, pass string
-	machineID, hostname, public          string
+	own, machineID, hostname, public     string
 	docker, pid1, units, network, local  string
 }
 
@@ -76,6 +77,7 @@ func parse(args []string, env func(string) (string, bool), stdio program.Stdio) 
 	fs.StringVar(&s.key, "etcd-keyfile", "", "file with the certificate's key")
 	fs.StringVar(&s.user, "etcd-username", "", "etcd's user")
 	fs.StringVar(&s.pass, "etcd-password", "", "the user's password")
+	fs.StringVar(&s.own, "etcd-own", pki.Local, "directory with the certificates of the machine's own etcd, used when no files are named")
 	fs.StringVar(&s.machineID, "machine-id", "", "what this machine is told from others by (default from /etc/machine-id)")
 	fs.StringVar(&s.hostname, "hostname", "", "the machine's name (default the host name)")
 	fs.StringVar(&s.public, "public-ip", "", "addresses of the machine, separated by commas (default those of its network)")
@@ -127,10 +129,15 @@ func run(ctx context.Context, args []string, env func(string) (string, bool), st
 		return err
 	}
 	defer kv.Close()
-	ctx, stop := context.WithCancel(ctx)
+	ctx, stop := context.WithCancelCause(ctx)
 	var running sync.WaitGroup
 	defer running.Wait()
-	defer stop()
+	defer stop(nil)
+	running.Go(func() {
+		if err := pki.Await(ctx, pki.In(s.own), 5*time.Second); errors.Is(err, pki.ErrOther) {
+			stop(err) // the service is started anew
+		}
+	})
 	d := &directory.Directory{KV: kv, Prefix: directory.Prefix, Log: log}
 	running.Go(func() { d.Watch(ctx) })
 	said := make(chan map[string]directory.Entry)
@@ -143,15 +150,25 @@ func run(ctx context.Context, args []string, env func(string) (string, bool), st
 	}
 	defer remove()
 	answers := server.Server{Domain: s.domain, Zone: d.Zone, Upstream: func() []netip.AddrPort { return upstream(s.network, address) }, Log: log}
-	return answers.Serve(ctx, netip.AddrPortFrom(address, 53).String(), func() {
+	err = answers.Serve(ctx, netip.AddrPortFrom(address, 53).String(), func() {
 		log.Info("answering", "domain", s.domain, "address", address)
 		daemon.SdNotify(false, daemon.SdNotifyReady)
 	})
+	if cause := context.Cause(ctx); errors.Is(cause, pki.ErrOther) {
+		return cause
+	}
+	return err
 }
 
 func (s settings) connect() (*clientv3.Client, error) {
+	endpoints := strings.Split(s.endpoints, ",")
+	if s.ca == "" && s.cert == "" {
+		var own pki.Files
+		endpoints, own = pki.Own(endpoints, pki.In(s.own))
+		s.ca, s.cert, s.key = own.Authority, own.Certificate, own.Key
+	}
 	config := clientv3.Config{
-		Endpoints: strings.Split(s.endpoints, ","), Username: s.user, Password: s.pass, Logger: zap.NewNop(),
+		Endpoints: endpoints, Username: s.user, Password: s.pass, Logger: zap.NewNop(),
 		DialTimeout: 5 * time.Second, DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 5 * time.Second,
 	}
 	if s.ca != "" || s.cert != "" {

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/coracle-os/coracle/agents/kv/pki"
 	"github.com/coracle-os/coracle/agents/overlay/firewall"
 	"github.com/coracle-os/coracle/agents/overlay/memory"
 	"github.com/coracle-os/coracle/agents/overlay/settings"
@@ -29,6 +30,7 @@ const (
 	// readyAfter is how long the rest of the machine waits for the overlay: a
 	// KV that is not there must not keep the machine from starting.
 	readyAfter = 20 * time.Second
+	lookEvery  = 5 * time.Second // at the KV's certificates
 )
 
 // flanneld is the daemon. All that it touches is in its fields.
@@ -37,6 +39,7 @@ type flanneld struct {
 	log      *slog.Logger
 	pid1     control.Client
 	notify   func(state string)
+	own      pki.Files // the certificates of the machine's own member of the KV
 
 	memory *memory.File
 	kv     *clientv3.Client
@@ -45,8 +48,12 @@ type flanneld struct {
 }
 
 // run joins the network again and again until ctx ends: after a loss of the
-// lease, a change of the configuration or of the path's MTU, or an error.
+// lease, a change of the configuration or of the path's MTU, or an error. When
+// the KV gets certificates it ends with an error, so that it is started anew.
 func (d *flanneld) run(ctx context.Context) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	go func() { stop(pki.Await(ctx, d.own, lookEvery)) }()
 	var aside, err error
 	if d.memory, aside, err = memory.Open(d.settings.Memory); err != nil {
 		return err
@@ -66,7 +73,7 @@ func (d *flanneld) run(ctx context.Context) error {
 		began := time.Now()
 		err := d.join(ctx)
 		if ctx.Err() != nil {
-			return nil
+			return d.end(ctx)
 		}
 		if time.Since(began) > retryMost {
 			wait = retryFirst
@@ -74,11 +81,19 @@ func (d *flanneld) run(ctx context.Context) error {
 		d.tell(err)
 		select {
 		case <-ctx.Done():
-			return nil
+			return d.end(ctx)
 		case <-time.After(wait):
 		}
 		wait = min(2*wait, retryMost)
 	}
+}
+
+// end is nil unless there is a reason to start anew.
+func (d *flanneld) end(ctx context.Context) error {
+	if err := context.Cause(ctx); errors.Is(err, pki.ErrOther) {
+		return err
+	}
+	return nil
 }
 
 func (d *flanneld) tellReady(status string) {
@@ -134,7 +149,13 @@ func (d *flanneld) join(ctx context.Context) error {
 	}
 	network, err := back.RegisterNetwork(ctx, &running, config)
 	if err != nil {
+		if config.EnableIPv6 && ext.Iface.MTU < least6+100 { // the device refuses an address
+			return errors.Join(errSmall(config, ext), err)
+		}
 		return fmt.Errorf("start the back end %q: %w", config.BackendType, d.explain(err))
+	}
+	if config.EnableIPv6 && network.MTU() < least6 {
+		return errSmall(config, ext)
 	}
 	running.Go(func() { network.Run(ctx) })
 	rules.Lease = network.Lease()
@@ -146,6 +167,14 @@ func (d *flanneld) join(ctx context.Context) error {
 	d.log.Info("in the network", "network", config.Network, "subnet", network.Lease().Subnet, "backend", config.BackendType, "mtu", network.MTU())
 	d.tellReady(fmt.Sprintf("STATUS=%s of %s by %s, MTU %d", network.Lease().Subnet, config.Network, config.BackendType, network.MTU()))
 	return d.watch(ctx, manager, config, network.Lease(), ext, lost, &running)
+}
+
+// least6 is the least that IPv6 needs of a link, in bytes (RFC 8200).
+const least6 = 1280
+
+func errSmall(config *subnet.Config, ext *backend.ExternalInterface) error {
+	return fmt.Errorf("use the back end %q: on the way to other machines packets can have %d bytes, less than that in the overlay, where IPv6 needs %d: make the network's frames larger, take host-gw, or leave IPv6 out",
+		config.BackendType, ext.Iface.MTU, least6)
 }
 
 // watch returns the reason to leave.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/coracle-os/coracle/agents/kv/pki"
 	"github.com/coracle-os/coracle/agents/overlay/docker"
 	"github.com/coracle-os/coracle/agents/overlay/firewall"
 	"github.com/coracle-os/coracle/agents/overlay/memory"
@@ -26,6 +27,11 @@ import (
 // connect makes the client of the KV. It does not wait for the KV.
 func (d *flanneld) connect() (*clientv3.Client, error) {
 	s := d.settings
+	if s.EtcdCAFile == "" && s.EtcdCertfile == "" {
+		var own pki.Files
+		s.EtcdEndpoints, own = pki.Own(s.EtcdEndpoints, d.own)
+		s.EtcdCAFile, s.EtcdCertfile, s.EtcdKeyfile = own.Authority, own.Certificate, own.Key
+	}
 	config := clientv3.Config{
 		Endpoints: s.EtcdEndpoints, Username: s.EtcdUsername, Password: s.EtcdPassword, Logger: zap.NewNop(),
 		DialTimeout: 5 * time.Second, DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 5 * time.Second,

@@ -20,6 +20,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/coracle-os/coracle/agents/kv/pki"
 	"github.com/coracle-os/coracle/agents/overlay/settings"
 	"github.com/coracle-os/coracle/agents/overlay/udp"
 	"github.com/coracle-os/coracle/rootfs/control"
@@ -65,7 +66,7 @@ func run(ctx context.Context, args []string, stdio program.Stdio) error {
 		s.MachineID = strings.TrimSpace(string(id))
 	}
 	d := &flanneld{
-		settings: s, log: log, pid1: control.Client{},
+		settings: s, log: log, pid1: control.Client{}, own: pki.In(s.KVCertificates),
 		notify: func(state string) { daemon.SdNotify(false, state) },
 	}
 	return d.run(ctx)

@@ -9,13 +9,16 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/coracle-os/coracle/agents/kv/pki"
 	"github.com/coracle-os/coracle/agents/lab"
 	"github.com/coracle-os/coracle/rootfs/program"
+	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/server/v3/embed"
 )
 
@@ -30,6 +33,12 @@ func TestMain(m *testing.M) {
 		os.Exit(code)
 	case "etcd":
 		os.Exit(runEtcd(os.Args[1], os.Args[2]))
+	case "echo":
+		os.Exit(runEcho(os.Args[1]))
+	case "hold":
+		os.Exit(runHold(os.Args[1]))
+	case "stream":
+		os.Exit(runStream(os.Args[1], os.Args[2]))
 	}
 	os.Exit(m.Run())
 }
@@ -39,6 +48,10 @@ func runEtcd(dir, address string) int {
 	config := embed.NewConfig()
 	config.Dir, config.LogLevel, config.UnsafeNoFsync = dir, "error", true
 	client, peer := url.URL{Scheme: "http", Host: net.JoinHostPort(address, "2379")}, url.URL{Scheme: "http", Host: net.JoinHostPort(address, "2380")}
+	if own := pki.In(filepath.Join(dir, "pki")); own.Readable() {
+		client.Scheme = "https"
+		config.ClientTLSInfo = transport.TLSInfo{TrustedCAFile: own.Authority, CertFile: own.Certificate, KeyFile: own.Key, ClientCertAuth: true}
+	}
 	config.ListenClientUrls, config.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
 	config.ListenPeerUrls, config.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
 	config.InitialCluster = config.InitialClusterFromName(config.Name)
@@ -112,8 +125,15 @@ func (c *cluster) add(n int, args ...string) *node {
 
 func (c *cluster) start(m *node, args ...string) {
 	c.t.Helper()
+	endpoints := "http://" + c.kv.IP + ":2379"
+	for i, arg := range args {
+		if own, ok := strings.CutPrefix(arg, "--etcd-endpoints="); ok {
+			endpoints, args = own, slices.Delete(slices.Clone(args), i, i+1)
+			break
+		}
+	}
 	m.flanneld = m.Program("flanneld", nil, append([]string{"--machine-id=" + strings.ReplaceAll(m.Namespace, "m", "0"),
-		"--etcd-endpoints=http://" + c.kv.IP + ":2379", "--subnet-file=" + m.file("subnet.env"), "--memory=" + m.file("flannel.db"),
+		"--etcd-endpoints=" + endpoints, "--subnet-file=" + m.file("subnet.env"), "--memory=" + m.file("flannel.db"),
 		"--docker-options=" + m.file("docker.env"), "--cni-dir=" + m.file("cni"), "--iface=eth0", "--iptables-resync=1", "--ip-masq",
 	}, args...)...)
 }
@@ -232,7 +252,11 @@ func TestBackends(t *testing.T) {
 // host-gw when the KV keeps the leases.
 func TestDualStack(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, `{"Network":"10.1.0.0/16","EnableIPv6":true,"IPv6Network":"fd10:1::/48","Backend":{"Type":"vxlan"}}`)
+	dualStack(t, "vxlan")
+}
+
+func dualStack(t *testing.T, kind string) {
+	c := newCluster(t, fmt.Sprintf(`{"Network":"10.1.0.0/16","EnableIPv6":true,"IPv6Network":"fd10:1::/48","Backend":{"Type":%q}}`, kind))
 	for n := range 3 {
 		c.add(n + 1)
 	}

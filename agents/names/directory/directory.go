@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coracle-os/coracle/agents/kv/history"
 	"github.com/coracle-os/coracle/agents/names/zone"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -26,7 +27,10 @@ const Prefix = "/_coreos.com/names/"
 // leaseSeconds is how long the names of a machine that is lost stay.
 const leaseSeconds = 15
 
-const retry = time.Second
+const (
+	retry     = time.Second
+	lookEvery = 5 * time.Second // at the KV's history
+)
 
 // Entry is the value of a key: PREFIX/machines/ID, or
 // PREFIX/services/ID/NAME.
@@ -76,6 +80,11 @@ func (d *Directory) watchOnce(ctx context.Context) error {
 		d.put(all, string(kv.Key), kv.Value)
 	}
 	d.zone.Store(d.build(all))
+	go func() {
+		if history.Changed(ctx, d.KV, got.Header, lookEvery) != nil {
+			stop()
+		}
+	}()
 	for answer := range d.KV.Watch(ctx, d.Prefix, clientv3.WithPrefix(), clientv3.WithRev(got.Header.Revision+1)) {
 		if err := answer.Err(); err != nil {
 			return fmt.Errorf("watch the names: %w", err)

@@ -14,6 +14,8 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"github.com/coracle-os/coracle/agents/kv/pki"
 )
 
 // Settings are flanneld's options.
@@ -49,6 +51,9 @@ type Settings struct {
 	// CNI is the directory that gets the network's list for containerd; ""
 	// writes none. Coracle's own.
 	CNI string
+	// KVCertificates is the directory of the machine's own member of the KV: what
+	// is there is used for it when no files are named. Coracle's own.
+	KVCertificates string
 }
 
 // list is a flag that may be given more than once.
@@ -110,6 +115,7 @@ func Parse(args []string, env func(string) (string, bool), out io.Writer) (s Set
 	fs.StringVar(&s.Memory, "memory", "/var/lib/flannel/flannel.db", "file that keeps the machine's subnet over a reboot")
 	fs.StringVar(&s.DockerOptions, "docker-options", "/run/flannel_docker_opts.env", "file that gets Docker's options")
 	fs.StringVar(&s.CNI, "cni-dir", "/etc/cni/net.d", "directory that gets the network of containerd's containers; empty for none")
+	fs.StringVar(&s.KVCertificates, "etcd-own", pki.Local, "directory with the certificates of the machine's own etcd")
 	for name, instead := range gone {
 		fs.Func(name, "not used any more: "+instead, func(string) error {
 			warnings = append(warnings, fmt.Sprintf("--%s is not used any more: %s", name, instead))

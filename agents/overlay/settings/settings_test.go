@@ -32,7 +32,7 @@ func TestDefaults(t *testing.T) {
 	want := Settings{
 		EtcdEndpoints: []string{"http://127.0.0.1:2379", "http://127.0.0.1:4001"}, EtcdPrefix: "/coreos.com/network",
 		SubnetFile: "/run/flannel/subnet.env", RenewMargin: time.Hour, RandomPorts: true, Resync: 5 * time.Second, Forward: true,
-		Memory: "/var/lib/flannel/flannel.db", DockerOptions: "/run/flannel_docker_opts.env", CNI: "/etc/cni/net.d",
+		Memory: "/var/lib/flannel/flannel.db", DockerOptions: "/run/flannel_docker_opts.env", CNI: "/etc/cni/net.d", KVCertificates: "/var/lib/etcd/pki",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

@@ -31,6 +31,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coracle-os/coracle/agents/kv/history"
 	"github.com/flannel-io/flannel/pkg/ip"
 	"github.com/flannel-io/flannel/pkg/lease"
 	"github.com/flannel-io/flannel/pkg/subnet"
@@ -60,8 +61,10 @@ type Manager struct {
 
 var _ subnet.Manager = (*Manager)(nil)
 
-// retry is the pause before another try at the KV.
-const retry = time.Second
+const (
+	retry     = time.Second      // before another try at the KV
+	lookEvery = 10 * time.Second // at the KV's history
+)
 
 // GetNetworkConfig reads and checks the cluster's network. Without a "Backend"
 // it is vxlan: flannel's default, udp, copies every packet through a program.
@@ -294,15 +297,18 @@ func (m *Manager) key(l *lease.Lease) string {
 	return m.subnets() + subnet.MakeSubnetKey(l.Subnet, l.IPv6Subnet)
 }
 
-// CompleteLease renews the machine's lease and ends when it is lost (ErrLost)
-// or with ctx. While the KV is away the machine keeps its subnet: a lease is
+// CompleteLease renews the machine's lease and ends when it is lost (ErrLost),
+// when the KV has another history (history.ErrOther) or with ctx. While the KV is away the machine keeps its subnet: a lease is
 // good for a day.
 func (m *Manager) CompleteLease(ctx context.Context, mine *lease.Lease, _ *sync.WaitGroup) error {
 	key := m.key(mine)
-	gone := make(chan error, 1)
+	gone := make(chan error, 2)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	go func() { gone <- m.removed(ctx, key, mine.Attrs) }()
+	if got, err := m.KV.Get(ctx, key); err == nil {
+		go func() { gone <- history.Changed(ctx, m.KV, got.Header, lookEvery) }()
+	}
 	for {
 		left := time.Until(mine.Expiration) - m.Margin
 		if mine.Expiration.IsZero() { // a reservation
