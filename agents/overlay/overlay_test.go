@@ -64,7 +64,7 @@ func runEtcd(dir, address string) int {
 
 // cluster is machines with the overlay and a container each.
 type cluster struct {
-	t        *testing.T
+	t        testing.TB
 	lab      *lab.Lab
 	kv       *lab.Machine
 	etcd     *lab.Process
@@ -74,7 +74,7 @@ type cluster struct {
 // node is a machine of the overlay.
 type node struct {
 	*lab.Machine
-	t         *testing.T
+	t         testing.TB
 	flanneld  *lab.Process
 	container *lab.Machine
 	address   string // of the container
@@ -83,7 +83,7 @@ type node struct {
 const kvNumber = 250
 
 // newCluster starts the KV; config is the network.
-func newCluster(t *testing.T, config string) *cluster {
+func newCluster(t testing.TB, config string) *cluster {
 	c := &cluster{t: t, lab: lab.New(t)}
 	c.kv = c.lab.Machine(kvNumber)
 	c.startKV()

@@ -56,15 +56,22 @@ type listed struct {
 // maxList bounds an answer, in bytes.
 const maxList = 16 << 20
 
+// patience is how long Docker may take for an answer. One that hangs is asked
+// again, and nobody waits for it.
+const patience = 10 * time.Second
+
 // Docker talks to one dockerd.
-type Docker struct{ client *http.Client }
+type Docker struct {
+	client   *http.Client
+	patience time.Duration
+}
 
 // New makes a client of the dockerd at socket.
 func New(socket string) *Docker {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "unix", socket)
 	}
-	return &Docker{client: &http.Client{Transport: &http.Transport{DialContext: dial}}}
+	return &Docker{client: &http.Client{Transport: &http.Transport{DialContext: dial, ResponseHeaderTimeout: patience}}, patience: patience}
 }
 
 func (d *Docker) get(ctx context.Context, path string) (io.ReadCloser, error) {
@@ -86,6 +93,8 @@ func (d *Docker) get(ctx context.Context, path string) (io.ReadCloser, error) {
 
 // List lists the running containers by name.
 func (d *Docker) List(ctx context.Context) ([]Container, error) {
+	ctx, done := context.WithTimeout(ctx, d.patience)
+	defer done()
 	body, err := d.get(ctx, "/containers/json")
 	if err != nil {
 		return nil, err

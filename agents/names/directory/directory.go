@@ -27,10 +27,7 @@ const Prefix = "/_coreos.com/names/"
 // leaseSeconds is how long the names of a machine that is lost stay.
 const leaseSeconds = 15
 
-const (
-	retry     = time.Second
-	lookEvery = 5 * time.Second // at the KV's history
-)
+const retry = time.Second
 
 // Entry is the value of a key: PREFIX/machines/ID, or
 // PREFIX/services/ID/NAME.
@@ -60,31 +57,28 @@ func (d *Directory) Zone() *zone.Zone {
 
 // Watch follows the KV until ctx ends.
 func (d *Directory) Watch(ctx context.Context) {
-	for ctx.Err() == nil {
-		if err := d.watchOnce(ctx); ctx.Err() == nil {
+	for told := ""; ctx.Err() == nil; {
+		err := d.watchOnce(ctx)
+		if ctx.Err() == nil && err.Error() != told { // once, however long the KV is away
 			d.Log.Warn("names are as old as the KV's last word", "error", err)
+			told = err.Error()
 		}
 		pause(ctx, retry)
 	}
 }
 
 func (d *Directory) watchOnce(ctx context.Context) error {
-	ctx, stop := context.WithCancel(clientv3.WithRequireLeader(ctx))
-	defer stop()
 	got, err := d.KV.Get(ctx, d.Prefix, clientv3.WithPrefix())
 	if err != nil {
 		return fmt.Errorf("list the names: %w", err)
 	}
+	ctx, stop := history.While(clientv3.WithRequireLeader(ctx), d.KV, got.Header)
+	defer stop()
 	all := map[string]Entry{}
 	for _, kv := range got.Kvs {
 		d.put(all, string(kv.Key), kv.Value)
 	}
 	d.zone.Store(d.build(all))
-	go func() {
-		if history.Changed(ctx, d.KV, got.Header, lookEvery) != nil {
-			stop()
-		}
-	}()
 	for answer := range d.KV.Watch(ctx, d.Prefix, clientv3.WithPrefix(), clientv3.WithRev(got.Header.Revision+1)) {
 		if err := answer.Err(); err != nil {
 			return fmt.Errorf("watch the names: %w", err)
@@ -96,6 +90,9 @@ func (d *Directory) watchOnce(ctx context.Context) error {
 			}
 		}
 		d.zone.Store(d.build(all))
+	}
+	if err := context.Cause(ctx); err != nil {
+		return fmt.Errorf("watch the names: %w", err)
 	}
 	return fmt.Errorf("watch the names: the KV ended the watch")
 }

@@ -1,7 +1,9 @@
 package zone
 
 import (
+	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -84,5 +86,57 @@ func TestAddressLabel(t *testing.T) {
 	}
 	if _, ok := FromAddressLabel("web-1"); ok {
 		t.Error("web-1 is an address")
+	}
+}
+
+// TestLongNames: a label has at most 63 bytes (RFC 1035); what has a longer
+// name is still found by its other names.
+func TestLongNames(t *testing.T) {
+	long := strings.Repeat("x", 63)
+	z := New(nil, []Service{
+		{Name: long + ".service", Machine: "m", Addresses: addrs("10.1.1.1")},
+		{Name: long + "y.service", Machine: "m", Addresses: addrs("10.1.1.2")},
+		{Name: "web@" + long + ".service", Machine: "m", Addresses: addrs("10.1.1.3")},
+	})
+	for name, want := range map[string]bool{long: true, long + "y": false, "web": true, "web-" + long: false} {
+		if _, known := z.Addresses(name); known != want {
+			t.Errorf("%d bytes, %.8s...: known is %v", len(name), name, known)
+		}
+	}
+}
+
+// many is a cluster of 100 machines with 100 units each.
+func many() (machines []Machine, services []Service) {
+	for m := range 100 {
+		id := fmt.Sprintf("%032x", m)
+		a := addrs(fmt.Sprintf("10.0.0.%d", m))
+		machines = append(machines, Machine{ID: id, Name: fmt.Sprintf("m%d", m), Addresses: a})
+		for u := range 100 {
+			services = append(services, Service{Name: fmt.Sprintf("unit%d@%d.service", u, m), Machine: id, Addresses: a, Ports: []Port{{"http", 80, "tcp"}}})
+		}
+	}
+	return machines, services
+}
+
+// TestMany asks for each of 10,000 names.
+func TestMany(t *testing.T) {
+	z := New(many())
+	for m := range 100 {
+		for u := range 100 {
+			if a, known := z.Addresses(fmt.Sprintf("unit%d-%d", u, m)); !known || len(a) != 1 {
+				t.Fatalf("unit%d-%d: %v", u, m, a)
+			}
+		}
+	}
+	if a, _ := z.Addresses("unit7"); len(a) != 100 {
+		t.Errorf("unit7 has %d addresses", len(a))
+	}
+}
+
+// BenchmarkNew is what one change costs in a cluster of 10,000 names.
+func BenchmarkNew(b *testing.B) {
+	machines, services := many()
+	for b.Loop() {
+		New(machines, services)
 	}
 }

@@ -35,6 +35,7 @@ import (
 	"github.com/flannel-io/flannel/pkg/ip"
 	"github.com/flannel-io/flannel/pkg/lease"
 	"github.com/flannel-io/flannel/pkg/subnet"
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -61,10 +62,8 @@ type Manager struct {
 
 var _ subnet.Manager = (*Manager)(nil)
 
-const (
-	retry     = time.Second      // before another try at the KV
-	lookEvery = 10 * time.Second // at the KV's history
-)
+// retry is the pause before another try at the KV.
+const retry = time.Second
 
 // GetNetworkConfig reads and checks the cluster's network. Without a "Backend"
 // it is vxlan: flannel's default, udp, copies every packet through a program.
@@ -77,20 +76,20 @@ func (m *Manager) GetNetworkConfig(ctx context.Context) (*subnet.Config, error) 
 // ErrNoConfig says that the KV has no network yet.
 var ErrNoConfig = errors.New("the cluster has no network")
 
-func (m *Manager) config(ctx context.Context) (*subnet.Config, int64, error) {
+func (m *Manager) config(ctx context.Context) (*subnet.Config, *etcdserverpb.ResponseHeader, error) {
 	key := path.Join(m.Prefix, "config")
 	got, err := m.KV.Get(ctx, key)
 	if err != nil {
-		return nil, 0, fmt.Errorf("read the network from the KV: %w", err)
+		return nil, nil, fmt.Errorf("read the network from the KV: %w", err)
 	}
 	if len(got.Kvs) == 0 {
-		return nil, got.Header.Revision, fmt.Errorf(`%w: write one with etcdctl put %s '{"Network":"10.1.0.0/16"}'`, ErrNoConfig, key)
+		return nil, got.Header, fmt.Errorf(`%w: write one with etcdctl put %s '{"Network":"10.1.0.0/16"}'`, ErrNoConfig, key)
 	}
 	config, err := Parse(got.Kvs[0].Value)
 	if err != nil {
-		return nil, got.Header.Revision, fmt.Errorf("read the network at %s: %w", key, err)
+		return nil, got.Header, fmt.Errorf("read the network at %s: %w", key, err)
 	}
-	return config, got.Header.Revision, nil
+	return config, got.Header, nil
 }
 
 // Parse reads and checks a network's configuration.
@@ -134,7 +133,7 @@ func (m *Manager) WriteDefault(ctx context.Context, text string) error {
 // revision, or with ctx's error.
 func (m *Manager) Changed(ctx context.Context, old *subnet.Config) error {
 	for {
-		config, revision, err := m.config(ctx)
+		config, header, err := m.config(ctx)
 		if err == nil && !same(old, config) {
 			return nil
 		}
@@ -143,13 +142,9 @@ func (m *Manager) Changed(ctx context.Context, old *subnet.Config) error {
 		} else if err != nil && ctx.Err() == nil {
 			m.Log.Warn("the network's configuration cannot be used; this machine keeps what it has", "error", err)
 		}
-		watch, stop := context.WithCancel(clientv3.WithRequireLeader(ctx))
-		for answer := range m.KV.Watch(watch, path.Join(m.Prefix, "config"), clientv3.WithRev(revision+1)) {
-			if answer.Err() != nil || len(answer.Events) > 0 {
-				break
-			}
+		if header != nil {
+			m.next(ctx, path.Join(m.Prefix, "config"), header)
 		}
-		stop()
 		if err := pause(ctx, retry); err != nil {
 			return err
 		}
@@ -168,13 +163,16 @@ func same(a, b *subnet.Config) bool {
 // list of all leases for the end of the machine's own.
 func (m *Manager) WatchLeases(ctx context.Context, receiver chan []lease.LeaseWatchResult) error {
 	defer close(receiver)
-	sent := map[string]lease.Lease{}
+	sent, told := map[string]lease.Lease{}, ""
 	for {
 		err := m.watchOnce(ctx, sent, receiver)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		m.Log.Warn("the list of subnets is read anew", "reason", err)
+		if err.Error() != told { // once, however long the KV is away
+			m.Log.Warn("the list of subnets is read anew", "reason", err)
+			told = err.Error()
+		}
 		if err := pause(ctx, retry); err != nil {
 			return err
 		}
@@ -184,16 +182,16 @@ func (m *Manager) WatchLeases(ctx context.Context, receiver chan []lease.LeaseWa
 // watchOnce lists and watches until the watch ends. sent is what the receiver
 // knows.
 func (m *Manager) watchOnce(ctx context.Context, sent map[string]lease.Lease, receiver chan<- []lease.LeaseWatchResult) error {
-	ctx, stop := context.WithCancel(clientv3.WithRequireLeader(ctx))
-	defer stop()
-	all, revision, err := m.list(ctx)
+	all, header, err := m.list(ctx)
 	if err != nil {
 		return err
 	}
+	ctx, stop := history.While(clientv3.WithRequireLeader(ctx), m.KV, header)
+	defer stop()
 	if err := m.send(ctx, sent, all, receiver); err != nil {
 		return err
 	}
-	for answer := range m.KV.Watch(ctx, m.subnets(), clientv3.WithPrefix(), clientv3.WithRev(revision+1)) {
+	for answer := range m.KV.Watch(ctx, m.subnets(), clientv3.WithPrefix(), clientv3.WithRev(header.Revision+1)) {
 		if err := answer.Err(); err != nil {
 			return fmt.Errorf("watch the subnets: %w", err)
 		}
@@ -206,6 +204,9 @@ func (m *Manager) watchOnce(ctx context.Context, sent map[string]lease.Lease, re
 		if err := m.send(ctx, sent, all, receiver); err != nil {
 			return err
 		}
+	}
+	if err := context.Cause(ctx); err != nil {
+		return fmt.Errorf("watch the subnets: %w", err)
 	}
 	return errors.New("watch the subnets: the KV ended the watch")
 }
@@ -257,16 +258,16 @@ func (m *Manager) Leases(ctx context.Context) ([]lease.Lease, error) {
 	return leases, err
 }
 
-func (m *Manager) list(ctx context.Context) (map[string]lease.Lease, int64, error) {
+func (m *Manager) list(ctx context.Context) (map[string]lease.Lease, *etcdserverpb.ResponseHeader, error) {
 	got, err := m.KV.Get(ctx, m.subnets(), clientv3.WithPrefix())
 	if err != nil {
-		return nil, 0, fmt.Errorf("list the subnets: %w", err)
+		return nil, nil, fmt.Errorf("list the subnets: %w", err)
 	}
 	all := make(map[string]lease.Lease, len(got.Kvs))
 	for _, kv := range got.Kvs {
 		m.add(all, string(kv.Key), kv.Value)
 	}
-	return all, got.Header.Revision, nil
+	return all, got.Header, nil
 }
 
 func (m *Manager) add(all map[string]lease.Lease, key string, value []byte) {
@@ -297,18 +298,15 @@ func (m *Manager) key(l *lease.Lease) string {
 	return m.subnets() + subnet.MakeSubnetKey(l.Subnet, l.IPv6Subnet)
 }
 
-// CompleteLease renews the machine's lease and ends when it is lost (ErrLost),
-// when the KV has another history (history.ErrOther) or with ctx. While the KV is away the machine keeps its subnet: a lease is
+// CompleteLease renews the machine's lease and ends when it is lost (ErrLost)
+// or with ctx. While the KV is away the machine keeps its subnet: a lease is
 // good for a day.
 func (m *Manager) CompleteLease(ctx context.Context, mine *lease.Lease, _ *sync.WaitGroup) error {
 	key := m.key(mine)
-	gone := make(chan error, 2)
+	gone := make(chan error, 1)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	go func() { gone <- m.removed(ctx, key, mine.Attrs) }()
-	if got, err := m.KV.Get(ctx, key); err == nil {
-		go func() { gone <- history.Changed(ctx, m.KV, got.Header, lookEvery) }()
-	}
 	for {
 		left := time.Until(mine.Expiration) - m.Margin
 		if mine.Expiration.IsZero() { // a reservation
@@ -338,7 +336,7 @@ func (m *Manager) removed(ctx context.Context, key string, mine lease.LeaseAttrs
 			if len(got.Kvs) == 0 || other(got.Kvs[0].Value, mine.PublicIP) {
 				return ErrLost
 			}
-			m.next(ctx, key, got.Header.Revision)
+			m.next(ctx, key, got.Header)
 		}
 		if err := pause(ctx, retry); err != nil {
 			return err
@@ -346,11 +344,11 @@ func (m *Manager) removed(ctx context.Context, key string, mine lease.LeaseAttrs
 	}
 }
 
-// next waits for an event of key after revision, or for the watch's end.
-func (m *Manager) next(ctx context.Context, key string, revision int64) {
-	ctx, stop := context.WithCancel(clientv3.WithRequireLeader(ctx))
+// next waits for an event of key after header, or until it must be read anew.
+func (m *Manager) next(ctx context.Context, key string, header *etcdserverpb.ResponseHeader) {
+	ctx, stop := history.While(clientv3.WithRequireLeader(ctx), m.KV, header)
 	defer stop()
-	for answer := range m.KV.Watch(ctx, key, clientv3.WithRev(revision+1)) {
+	for answer := range m.KV.Watch(ctx, key, clientv3.WithRev(header.Revision+1)) {
 		if answer.Err() != nil || len(answer.Events) > 0 {
 			return
 		}
