@@ -31,6 +31,10 @@ const (
 	// KV that is not there must not keep the machine from starting.
 	readyAfter = 20 * time.Second
 	lookEvery  = 5 * time.Second // at the KV's certificates
+	// leaveMost is how long a back end is waited for: flannel's vxlan waits for
+	// ever for a reader of its own that has gone, when it is told of a lease at
+	// the moment of its end.
+	leaveMost = 3 * time.Second
 )
 
 // flanneld is the daemon. All that it touches is in its fields.
@@ -125,6 +129,16 @@ func (d *flanneld) join(ctx context.Context) error {
 	ctx, leave := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	defer running.Wait()
+	var ended chan struct{} // when the back end has
+	defer func() {
+		if ended == nil {
+			return
+		}
+		select {
+		case <-ended:
+		case <-time.After(leaveMost):
+		}
+	}()
 	defer leave()
 	manager, ext, config, err := d.prepare(ctx)
 	if err != nil {
@@ -157,7 +171,11 @@ func (d *flanneld) join(ctx context.Context) error {
 	if config.EnableIPv6 && network.MTU() < least6 {
 		return errSmall(config, ext)
 	}
-	running.Go(func() { network.Run(ctx) })
+	ended = make(chan struct{})
+	go func() {
+		defer close(ended)
+		network.Run(ctx)
+	}()
 	rules.Lease = network.Lease()
 	running.Go(func() { firewall.Keep(ctx, rules, d.settings.Resync, d.log) })
 	if err := d.publish(ctx, config, network); err != nil {
