@@ -3,6 +3,7 @@ package names
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -38,6 +39,8 @@ func TestMain(m *testing.M) {
 		os.Exit(runEtcd(os.Args[1], os.Args[2]))
 	case "ask":
 		os.Exit(ask(os.Args[1], os.Args[2], os.Args[3:]))
+	case "until":
+		os.Exit(until(os.Args[1], os.Args[2], os.Args[3:]))
 	case "upstream":
 		os.Exit(runUpstream(os.Args[1]))
 	}
@@ -77,6 +80,64 @@ func ask(network, server string, question []string) int {
 	return 0
 }
 
+// until asks for the address of name until it is each of wants, and prints when
+// that was.
+func until(server, name string, wants []string) int {
+	client := &dns.Client{Timeout: time.Second}
+	for _, want := range wants {
+		for {
+			answer, _, err := client.Exchange(new(dns.Msg).SetQuestion(dns.Fqdn(name), dns.TypeA), net.JoinHostPort(server, "53"))
+			if err == nil && len(answer.Answer) == 1 && answer.Answer[0].(*dns.A).A.String() == want {
+				fmt.Println(time.Now().UnixNano())
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	return 0
+}
+
+// BenchmarkMove is the time from a unit's start on another machine to the new
+// answer on a third.
+func BenchmarkMove(b *testing.B) {
+	l := lab.New(b)
+	kv := l.Machine(250)
+	kv.Program("etcd", nil, filepath.Join(kv.Dir, "etcd"), kv.IP)
+	machines := []*node{newNode(b, l, kv, 1), newNode(b, l, kv, 2)}
+	third := newNode(b, l, kv, 3)
+	const file = "[Service]\nExecStart=/bin/true\n"
+	third.ask(60*time.Second, "NOERROR: 10.77.0.1", "A", "host1.coracle.internal")
+	third.ask(60*time.Second, "NOERROR: 10.77.0.2", "A", "host2.coracle.internal")
+	machines[0].run("web.service", file)
+	exe, err := os.Executable()
+	if err != nil {
+		b.Fatal(err)
+	}
+	var total time.Duration
+	now := 0
+	for b.Loop() {
+		from, to := machines[now], machines[1-now]
+		watch := third.Start([]string{"TEST_PROGRAM=until"}, exe, "169.254.53.53", "web.coracle.internal", from.IP, to.IP)
+		lab.Eventually(b, 20*time.Second, "the old answer", func() error {
+			if watch.Log.String() == "" {
+				return errors.New("none yet")
+			}
+			return nil
+		})
+		began := time.Now()
+		from.pid1.set("web.service", "inactive")
+		to.run("web.service", file)
+		<-watch.Done
+		var old, came int64
+		if _, err := fmt.Sscan(watch.Log.String(), &old, &came); err != nil {
+			b.Fatal(err)
+		}
+		total += time.Unix(0, came).Sub(began)
+		now = 1 - now
+	}
+	b.ReportMetric(float64(total.Milliseconds())/float64(b.N), "ms/move")
+}
+
 // runUpstream is the name server of the network: it knows one name.
 func runUpstream(address string) int {
 	handler := dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
@@ -96,7 +157,7 @@ func runUpstream(address string) int {
 // sockets.
 type node struct {
 	*lab.Machine
-	t     *testing.T
+	t     testing.TB
 	names *lab.Process
 	pid1  *pid1
 }
@@ -137,7 +198,7 @@ func (p *pid1) set(name, active string) {
 	}
 }
 
-func newNode(t *testing.T, l *lab.Lab, kv *lab.Machine, n int) *node {
+func newNode(t testing.TB, l *lab.Lab, kv *lab.Machine, n int) *node {
 	m := &node{Machine: l.Machine(n), t: t, pid1: &pid1{units: map[string]string{}, changes: map[chan control.Unit]bool{}}}
 	listener, err := control.Listen(filepath.Join(m.Dir, "control"))
 	if err != nil {

@@ -32,9 +32,14 @@ func BenchmarkOverlay(b *testing.B) {
 					got[way] = append(got[way], pairs[way](kind))
 				}
 			}
-			hand := median(got["hand"])
+			// The best of each: other programs of the host only take away.
+			best := slices.Max[[]float64]
+			if kind == "latency" {
+				best = slices.Min[[]float64]
+			}
+			hand := best(got["hand"])
 			for _, way := range ways[1:] {
-				ratio := median(got[way]) / hand
+				ratio := best(got[way]) / hand
 				if kind == "latency" { // less is better
 					ratio = 1 / ratio
 				}
@@ -48,11 +53,6 @@ func BenchmarkOverlay(b *testing.B) {
 		}
 	}
 	b.ReportMetric(0, "ns/op")
-}
-
-func median(list []float64) float64 {
-	slices.Sort(list)
-	return list[len(list)/2]
 }
 
 // pair makes two machines with a container each, and the way between them; it
@@ -92,7 +92,8 @@ func pair(b *testing.B, way string) func(kind string) float64 {
 	}
 }
 
-// byHand is what an administrator types for two machines.
+// byHand is what an administrator types for two machines: vxlan, routes and
+// masquerading.
 func byHand(b *testing.B) *cluster {
 	c := &cluster{t: b, lab: lab.New(b)}
 	for n := 1; n <= 2; n++ {
@@ -109,6 +110,10 @@ func byHand(b *testing.B) *cluster {
 		m.Must("ip", "neighbour", "add", address, "lladdr", mac, "dev", "vx0", "nud", "permanent")
 		m.Must("bridge", "fdb", "add", mac, "dev", "vx0", "dst", peer.IP)
 		m.Must("ip", "route", "add", address+"/24", "via", address, "dev", "vx0", "onlink")
+		// Containers reach the world as flanneld lets them.
+		m.Must("nft", "add", "table", "ip", "hand")
+		m.Must("nft", "add", "chain", "ip", "hand", "post", "{ type nat hook postrouting priority srcnat; }")
+		m.Must("nft", "add", "rule", "ip", "hand", "post", "ip", "saddr", "10.1.0.0/16", "ip", "daddr", "!=", "10.1.0.0/16", "masquerade")
 		env := fmt.Sprintf("FLANNEL_SUBNET=10.1.%d.1/24\nFLANNEL_MTU=1450\n", n+1)
 		if err := os.WriteFile(m.file("subnet.env"), []byte(env), 0o644); err != nil {
 			b.Fatal(err)
