@@ -12,6 +12,7 @@ import (
 
 	"github.com/coracle-os/coracle/agents/kv/pki"
 	"github.com/coracle-os/coracle/agents/lab"
+	"github.com/coracle-os/coracle/agents/overlay/firewall"
 )
 
 // connection holds a TCP connection between two containers; alive checks that
@@ -183,4 +184,31 @@ func TestOwnCertificates(t *testing.T) {
 	os.Remove(m.file("subnet.env"))
 	c.start(m, arguments...)
 	c.subnet(m)
+}
+
+// TestDocker has a firewall that drops what is not marked, as dockerd's does
+// with the options that it gets: other containers and machines of the cluster
+// come through, a machine outside does not. dockerd itself is on booted
+// machines (qemu-tests).
+func TestDocker(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{"vxlan", "host-gw", "udp"} {
+		c := newCluster(t, fmt.Sprintf(`{"Network":"10.1.0.0/16","Backend":{"Type":%q}}`, kind))
+		for n := range 2 {
+			c.run(c.add(n + 1))
+		}
+		a, b := c.machines[0], c.machines[1]
+		b.Must("nft", "add table ip docker; add chain ip docker in { type filter hook forward priority filter; }; "+
+			fmt.Sprintf("add rule ip docker in oifname docker0 meta mark and %d != %d drop", firewall.Mark, firewall.Mark))
+		for from, m := range map[string]*lab.Machine{"container": a.container, "machine": a.Machine} {
+			lab.Eventually(t, 20*time.Second, kind+": another "+from+" reaches the container", func() error {
+				_, err := m.Run(t.Context(), "ping", "-n", "-q", "-c1", "-W1", b.address)
+				return err
+			})
+		}
+		c.kv.Must("ip", "route", "add", b.address, "via", b.IP)
+		if _, err := c.kv.Run(t.Context(), "ping", "-n", "-q", "-c1", "-W1", b.address); err == nil {
+			t.Errorf("%s: a machine outside reaches the container", kind)
+		}
+	}
 }
