@@ -32,6 +32,7 @@ type Config struct {
 	Firmware Firmware
 
 	UserData    string // file given as fw_cfg opt/coracle/user-data; empty: none
+	MetaData    string // file given as fw_cfg opt/coracle/meta-data; empty: none
 	KernelArgs  string // added to the command line through SMBIOS
 	ExtraDrives []Drive
 	Forwards    []Forward
@@ -125,6 +126,9 @@ func (c Config) Args() ([]string, error) {
 	args = append(args, c.consoleArgs()...)
 	if c.UserData != "" {
 		args = append(args, "-fw_cfg", "name=opt/coracle/user-data,file="+c.UserData)
+	}
+	if c.MetaData != "" {
+		args = append(args, "-fw_cfg", "name=opt/coracle/meta-data,file="+c.MetaData)
 	}
 	if c.KernelArgs != "" {
 		args = append(args, "-smbios", "type=11,value=io.systemd.stub.kernel-cmdline-extra="+c.KernelArgs)

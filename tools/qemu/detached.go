@@ -1,0 +1,94 @@
+package qemu
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Detached is a machine that outlives the program that started it. All that is
+// known of it is its process and its folder, which a caller writes down.
+type Detached struct {
+	PID int
+	Dir string // Config.Dir, as it was then
+}
+
+// longestSocket is what a path of a Unix socket may have on Linux, in bytes.
+const longestSocket = 107
+
+// StartDetached starts a machine that ends by its own power-off, by
+// PowerButton or by Kill, and not with ctx or this process.
+func StartDetached(ctx context.Context, c Config) (Detached, error) {
+	var err error
+	if c.Dir, err = filepath.Abs(c.Dir); err != nil {
+		return Detached{}, fmt.Errorf("start qemu: %w", err)
+	}
+	if n := len(c.consoleSocket()); n > longestSocket {
+		return Detached{}, fmt.Errorf("start qemu: the folder %q is too deep for the sockets in it (%d bytes of at most %d); use another folder",
+			c.Dir, n, longestSocket)
+	}
+	args, err := c.ready(ctx)
+	if err != nil {
+		return Detached{}, err
+	}
+	pidFile := filepath.Join(c.Dir, "qemu.pid")
+	// QEMU's first process ends when the machine runs, or with its complaint.
+	out, err := exec.CommandContext(ctx, "qemu-system-x86_64", append(args, "-daemonize", "-pidfile", pidFile)...).CombinedOutput()
+	if err != nil {
+		return Detached{}, fmt.Errorf("start qemu: %w: %s", err, bytes.TrimSpace(out))
+	}
+	text, err := os.ReadFile(pidFile)
+	if err != nil {
+		return Detached{}, fmt.Errorf("start qemu: %w", err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return Detached{}, fmt.Errorf("start qemu: read %q: %w", pidFile, err)
+	}
+	return Detached{PID: pid, Dir: c.Dir}, nil
+}
+
+// Running says whether the process is there and still is this machine's.
+func (d Detached) Running() bool {
+	if d.PID <= 0 {
+		return false
+	}
+	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", d.PID))
+	return err == nil && bytes.Contains(line, []byte("unix:"+Config{Dir: d.Dir}.qmpSocket()+","))
+}
+
+// PowerButton presses the machine's power button.
+func (d Detached) PowerButton() error { return qmp(Config{Dir: d.Dir}.qmpSocket(), "system_powerdown") }
+
+// Kill ends the machine at once, as a power cut would.
+func (d Detached) Kill() error {
+	if !d.Running() {
+		return nil
+	}
+	if err := syscall.Kill(d.PID, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("end the machine in %q: %w", d.Dir, err)
+	}
+	return nil
+}
+
+// Wait waits for the machine to end.
+func (d Detached) Wait(ctx context.Context) error {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for d.Running() {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the machine in %q to end: %w", d.Dir, ctx.Err())
+		case <-tick.C:
+		}
+	}
+	return nil
+}
