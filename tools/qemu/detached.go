@@ -15,7 +15,7 @@ import (
 )
 
 // Detached is a machine that outlives the program that started it. All that is
-// known of it is its process and its folder, which a caller writes down.
+// known of it is its folder, and QEMU's process from a file in that.
 type Detached struct {
 	PID int
 	Dir string // Config.Dir, as it was then
@@ -39,21 +39,28 @@ func StartDetached(ctx context.Context, c Config) (Detached, error) {
 	if err != nil {
 		return Detached{}, err
 	}
-	pidFile := filepath.Join(c.Dir, "qemu.pid")
 	// QEMU's first process ends when the machine runs, or with its complaint.
-	out, err := exec.CommandContext(ctx, "qemu-system-x86_64", append(args, "-daemonize", "-pidfile", pidFile)...).CombinedOutput()
+	out, err := exec.CommandContext(ctx, "qemu-system-x86_64", append(args, "-daemonize", "-pidfile", c.pidFile())...).CombinedOutput()
 	if err != nil {
 		return Detached{}, fmt.Errorf("start qemu: %w: %s", err, bytes.TrimSpace(out))
 	}
-	text, err := os.ReadFile(pidFile)
-	if err != nil {
-		return Detached{}, fmt.Errorf("start qemu: %w", err)
+	return Attach(c.Dir), nil
+}
+
+func (c Config) pidFile() string { return filepath.Join(c.Dir, "qemu.pid") }
+
+// Attach finds the machine that was started with a folder by StartDetached, by
+// this program or another. One that is not there does not run.
+func Attach(dir string) Detached {
+	d := Detached{Dir: dir}
+	if absolute, err := filepath.Abs(dir); err == nil {
+		d.Dir = absolute
 	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil {
-		return Detached{}, fmt.Errorf("start qemu: read %q: %w", pidFile, err)
+	text, err := os.ReadFile(Config{Dir: d.Dir}.pidFile())
+	if err == nil {
+		d.PID, _ = strconv.Atoi(strings.TrimSpace(string(text)))
 	}
-	return Detached{PID: pid, Dir: c.Dir}, nil
+	return d
 }
 
 // Running says whether the process is there and still is this machine's.
