@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -22,6 +23,9 @@ import (
 // machines share the processors of one.
 const clusterTimeout = 15 * time.Minute
 
+// tellEvery is how often a log without a terminal hears what is waited for.
+const tellEvery = 30 * time.Second
+
 // clusterWait waits for a cluster that boots.
 type clusterWait struct {
 	cluster cluster.Cluster
@@ -36,7 +40,12 @@ func (w clusterWait) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, clusterTimeout)
 	defer cancel()
 	for _, m := range w.state.Machines {
-		if err := w.until(ctx, m, "its SSH server", func() bool { return greets(m.SSHPort) }); err != nil {
+		if err := w.until(ctx, m, "its SSH server", func() error {
+			if greets(m.SSHPort) {
+				return nil
+			}
+			return errors.New("no greeting yet")
+		}); err != nil {
 			return err
 		}
 	}
@@ -45,14 +54,14 @@ func (w clusterWait) ready(ctx context.Context) error {
 	}
 	for _, m := range w.state.Machines {
 		for _, unit := range services(m.Role) {
-			if err := w.until(ctx, m, unit, func() bool { return w.run(ctx, m, "systemctl -q is-active "+unit, nil) == nil }); err != nil {
+			if err := w.until(ctx, m, unit, func() error { return w.run(ctx, m, "systemctl is-active "+unit, nil) }); err != nil {
 				return err
 			}
 		}
 	}
 	first := w.state.Machines[0]
-	all := fmt.Sprintf("test $(fleetctl list-machines --no-legend | wc -l) = %d", len(w.state.Machines))
-	if err := w.until(ctx, first, "the scheduler to know all machines", func() bool { return w.run(ctx, first, all, nil) == nil }); err != nil {
+	all := fmt.Sprintf("fleetctl list-machines --no-legend | awk 'END {print NR \" are known\"; exit NR != %d}'", len(w.state.Machines))
+	if err := w.until(ctx, first, "the scheduler to know all machines", func() error { return w.run(ctx, first, all, nil) }); err != nil {
 		return err
 	}
 	return w.giveImage(ctx)
@@ -68,18 +77,21 @@ func services(role string) []string {
 }
 
 // until asks again and again, and shows what is waited for.
-func (w clusterWait) until(ctx context.Context, m cluster.Machine, what string, done func() bool) error {
+func (w clusterWait) until(ctx context.Context, m cluster.Machine, what string, done func() error) error {
 	live := term.IsTerminal(int(os.Stderr.Fd()))
-	for {
+	for told := time.Now(); ; {
 		if live {
 			fmt.Fprintf(w.stdio.Err, "\r\x1b[K%4.0f s  %s: waiting for %s", time.Since(w.start).Seconds(), m.Name, what)
 		}
-		ok := done()
+		missing := done()
 		if live {
 			fmt.Fprint(w.stdio.Err, "\r\x1b[K")
+		} else if time.Since(told) > tellEvery {
+			told = time.Now()
+			w.cluster.Log("%4.0f s  %s: waiting for %s: %v", time.Since(w.start).Seconds(), m.Name, what, missing)
 		}
 		switch {
-		case ok:
+		case missing == nil:
 			return nil
 		case !w.cluster.Running(m):
 			return fmt.Errorf("wait for %s of %s: the machine has ended; its console (%s) ends with %q", what, m.Name,
@@ -87,8 +99,8 @@ func (w clusterWait) until(ctx context.Context, m cluster.Machine, what string, 
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("wait for %s of %s: %w; `%s cluster ssh %d systemctl --failed` may say more, its console (%s) ends with %q",
-				what, m.Name, ctx.Err(), programName(), m.Number, w.cluster.Console(m), lastLine(w.cluster.Console(m)))
+			return fmt.Errorf("wait for %s of %s: %w (%w); `%s cluster ssh %d systemctl --failed` may say more, its console (%s) ends with %q",
+				what, m.Name, ctx.Err(), missing, programName(), m.Number, w.cluster.Console(m), lastLine(w.cluster.Console(m)))
 		case <-time.After(500 * time.Millisecond):
 		}
 	}
