@@ -8,16 +8,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Detached is a machine that outlives the program that started it. All that is
 // known of it is its folder, and QEMU's process from a file in that.
 type Detached struct {
-	PID int
+	PID int    // 0: it does not run
 	Dir string // Config.Dir, as it was then
 }
 
@@ -50,27 +50,27 @@ func StartDetached(ctx context.Context, c Config) (Detached, error) {
 func (c Config) pidFile() string { return filepath.Join(c.Dir, "qemu.pid") }
 
 // Attach finds the machine that was started with a folder by StartDetached, by
-// this program or another. One that is not there does not run.
+// this program or another. QEMU holds a lock on the file with its process as
+// long as it runs, so that no other process can be taken for it.
 func Attach(dir string) Detached {
 	d := Detached{Dir: dir}
 	if absolute, err := filepath.Abs(dir); err == nil {
 		d.Dir = absolute
 	}
-	text, err := os.ReadFile(Config{Dir: d.Dir}.pidFile())
-	if err == nil {
-		d.PID, _ = strconv.Atoi(strings.TrimSpace(string(text)))
+	f, err := os.Open(Config{Dir: d.Dir}.pidFile())
+	if err != nil {
+		return d
+	}
+	defer f.Close()
+	lock := unix.Flock_t{Type: unix.F_WRLCK}
+	if err := unix.FcntlFlock(f.Fd(), unix.F_GETLK, &lock); err == nil && lock.Type != unix.F_UNLCK {
+		d.PID = int(lock.Pid)
 	}
 	return d
 }
 
-// Running says whether the process is there and still is this machine's.
-func (d Detached) Running() bool {
-	if d.PID <= 0 {
-		return false
-	}
-	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", d.PID))
-	return err == nil && bytes.Contains(line, []byte("unix:"+Config{Dir: d.Dir}.qmpSocket()+","))
-}
+// Running says whether the machine has not ended.
+func (d Detached) Running() bool { return d.PID > 0 && Attach(d.Dir).PID == d.PID }
 
 // PowerButton presses the machine's power button.
 func (d Detached) PowerButton() error { return qmp(Config{Dir: d.Dir}.qmpSocket(), "system_powerdown") }
