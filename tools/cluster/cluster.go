@@ -58,9 +58,12 @@ type Role struct {
 // Keys makes the key that logs in, as a file in dir, and returns its public half.
 type Keys func(dir string) (file, public string, err error)
 
-// DefaultMemory is what a machine gets, in MiB: three fit into 4 GiB, with
-// containers in them.
-const DefaultMemory = 1024
+// DefaultMemory is what a machine gets, in MiB: the system takes 160 of it, and
+// three machines fit into 4 GiB of the host with what QEMU itself needs.
+const DefaultMemory = 768
+
+// codeSize is what QEMU may use for translated code where it emulates, in MiB.
+const codeSize = 448
 
 // subnet of the machines' own network.
 const subnet = "10.9.0."
@@ -208,7 +211,7 @@ func (c Cluster) start(ctx context.Context, s *State, m *Machine) error {
 				return err
 			}
 		}
-		d, err := qemu.StartDetached(ctx, qemu.Config{Name: m.Name, Dir: dir, Image: c.path(s.Image), Memory: s.Memory, CPUs: 1, DiskSize: s.DiskSize,
+		d, err := qemu.StartDetached(ctx, qemu.Config{Name: m.Name, Dir: dir, Image: c.path(s.Image), Memory: s.Memory, CPUs: 1, CodeSize: codeSize, DiskSize: s.DiskSize,
 			UserData: c.path(m.Role + ".yaml"), MetaData: metadataFile,
 			Forwards: []qemu.Forward{{Host: m.SSHPort, Guest: 22}},
 			LAN:      qemu.LAN{Group: s.Group, MAC: fmt.Sprintf("52:54:00:09:00:%02x", m.Number)}})

@@ -171,7 +171,7 @@ func TestWhatKeepsMachinesFromStarting(t *testing.T) {
 		change func(h *Host, p *Plan)
 		want   []string
 	}{
-		"memory":   {func(h *Host, _ *Plan) { h.Memory = 100 }, []string{"3 machines of 64 MiB need 192 MiB of memory and 100 MiB are free", "-memory"}},
+		"memory":   {func(h *Host, _ *Plan) { h.Memory, h.Overhead = 100, 10 }, []string{"3 machines of 64 MiB need 222 MiB of memory with QEMU, and 100 MiB are free", "-memory"}},
 		"disk":     {func(h *Host, _ *Plan) { h.DiskFree = func(string) (int64, error) { return 1 << 20, nil } }, []string{"3 machines need 1536 MiB of disk", "1 MiB are free"}},
 		"programs": {func(h *Host, _ *Plan) { h.LookPath = func(string) (string, error) { return "", missing } }, []string{"qemu-system-x86_64", "qemu-utils", "make setup"}},
 		"firmware": {func(h *Host, _ *Plan) { h.Firmware = func() error { return missing } }, []string{"not there"}},

@@ -17,6 +17,7 @@ import (
 // Host is what a machine needs of this computer.
 type Host struct {
 	Memory   int64 // MiB that programs can still have; below 0 is not known
+	Overhead int   // MiB that QEMU needs for a machine besides the machine's memory
 	DiskFree func(dir string) (int64, error)
 	LookPath func(program string) (string, error)
 	Firmware func() error
@@ -28,7 +29,11 @@ func ThisHost() Host {
 	if text, err := os.ReadFile("/proc/meminfo"); err == nil {
 		memory = availableMemory(text)
 	}
-	return Host{Memory: memory, DiskFree: diskFree, LookPath: exec.LookPath, Firmware: func() error {
+	overhead := 64
+	if qemu.DetectAccel() == "tcg" {
+		overhead += codeSize
+	}
+	return Host{Memory: memory, Overhead: overhead, DiskFree: diskFree, LookPath: exec.LookPath, Firmware: func() error {
 		_, err := qemu.FindFirmware("")
 		return err
 	}}
@@ -73,9 +78,9 @@ func (h Host) check(n, memory int, dir string) error {
 	if err := h.Firmware(); err != nil {
 		wrong = append(wrong, err)
 	}
-	if need := int64(n) * int64(memory); h.Memory >= 0 && need > h.Memory {
-		wrong = append(wrong, fmt.Errorf("%d machines of %d MiB need %d MiB of memory and %d MiB are free: end other programs, "+
-			"or make fewer (-machines) or smaller ones (-memory); 768 is the least that works", n, memory, need, h.Memory))
+	if need := int64(n) * int64(memory+h.Overhead); h.Memory >= 0 && need > h.Memory {
+		wrong = append(wrong, fmt.Errorf("%d machines of %d MiB need %d MiB of memory with QEMU, and %d MiB are free: end other programs, "+
+			"or make fewer (-machines) or smaller ones (-memory)", n, memory, need, h.Memory))
 	}
 	free, err := h.DiskFree(dir)
 	if err == nil && free < int64(n)*leastDisk {

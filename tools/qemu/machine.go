@@ -27,6 +27,7 @@ type Config struct {
 	Bus      string // virtio (default), nvme, sata, scsi
 	Memory   int    // MiB; 0: 2048
 	CPUs     int    // 0: 2, and 1 under TCG
+	CodeSize int    // MiB that TCG may use for translated code; 0: 1024
 
 	Accel    string // kvm or tcg; empty: DetectAccel
 	Firmware Firmware
@@ -106,7 +107,11 @@ func (c Config) Args() ([]string, error) {
 	case "kvm":
 		args = append(args, "-accel", "kvm", "-cpu", "host")
 	case "tcg", "":
-		args = append(args, "-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max,-cx16")
+		code := c.CodeSize
+		if code == 0 {
+			code = 1024
+		}
+		args = append(args, "-accel", fmt.Sprintf("tcg,thread=multi,tb-size=%d", code), "-cpu", "max,-cx16")
 	default:
 		return nil, fmt.Errorf("qemu arguments: accelerator %q: use kvm or tcg", c.Accel)
 	}
