@@ -229,6 +229,9 @@ func (c Cluster) start(ctx context.Context, s *State, m *Machine) error {
 // Down switches the machines off, and ends those that do not go within the
 // time; with remove, nothing of the cluster stays.
 func (c Cluster) Down(ctx context.Context, within time.Duration, remove bool) error {
+	if _, err := c.Load(); err != nil { // makes no folder where nothing is
+		return err
+	}
 	unlock, err := c.lock(ctx)
 	if err != nil {
 		return err
