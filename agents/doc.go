@@ -3,7 +3,7 @@
 //
 // All but sshd and docker-init are one binary, coracled, called by many names:
 // etcd, etcdctl, etcdutl, discovery, fleetd, fleetctl, update-engine, coracle-health,
-// locksmithd, locksmithctl, wget. Daemons are units of their own: systemctl status etcd.
+// locksmithd, locksmithctl, wget, curl. Daemons are units of their own: systemctl status etcd.
 //
 //	etcd           /var/lib/etcd; clients on 2379 and 4001; ETCD_* as of 3, 2 and 0.4; a cluster by
 //	               ETCD_INITIAL_CLUSTER, ETCD_DISCOVERY, ETCD_DISCOVERY_SRV, or ETCD_JOIN and _JOIN_TOKEN;

@@ -20,6 +20,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/coracle-os/coracle/agents/curl"
 	"github.com/coracle-os/coracle/agents/etcdctl"
 	"github.com/coracle-os/coracle/agents/etcdutl"
 	"github.com/coracle-os/coracle/agents/fleet/ctl"
@@ -44,6 +45,7 @@ func main() {
 func programs() map[string]program.Main {
 	return map[string]program.Main{
 		"coracle-health": health.Main,
+		"curl":           curl.Main,
 		"discovery":      registry.Main,
 		"etcd":           kv.Main,
 		"etcdctl":        etcdctl.Main,

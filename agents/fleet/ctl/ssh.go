@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/coracle-os/coracle/agents/fleet/api/schema"
 	"github.com/coracle-os/coracle/agents/fleet/ctl/remote"
@@ -28,6 +29,9 @@ func (t *tool) onMachine(ctx context.Context, m schema.Machine, port int, comman
 		switch err := cmd.Run(); {
 		case errors.As(err, &exit) && exit.ExitCode() >= 0:
 			return exit.ExitCode(), nil
+		case errors.As(err, &exit): // a signal, as when who reads has had enough: a shell's code for it
+			status, _ := exit.Sys().(syscall.WaitStatus)
+			return 128 + int(status.Signal()), nil
 		case err != nil:
 			return 1, fmt.Errorf("run %q: %w", command, err)
 		}

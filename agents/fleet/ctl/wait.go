@@ -215,7 +215,11 @@ func (w *waiting) say(ctx context.Context, u schema.Unit) {
 	line := fmt.Sprintf("Unit %s %s", u.Name, u.CurrentState)
 	switch {
 	case u.Replicas != nil && u.Replicas.Placed > 0:
-		line += fmt.Sprintf(" on %d machines", distinct(u.Replicas.Machines))
+		if n := distinct(u.Replicas.Machines); n == 1 {
+			line += " on one machine"
+		} else {
+			line += fmt.Sprintf(" on %d machines", n)
+		}
 	case u.MachineID != "":
 		line += " on " + legend(w.t.machine(ctx, u.MachineID), false)
 	}
