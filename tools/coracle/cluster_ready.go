@@ -194,7 +194,7 @@ func (w clusterWait) tour() error {
 		{"ssh 1 etcdctl member list", "the store that they form"},
 		{"ssh 1 fleetctl list-machines", "what the scheduler has to work with"},
 		{fmt.Sprintf("ssh %d fleetctl start web.service", from), "a container, on one of them"},
-		{fmt.Sprintf("ssh %d wget -q -O- http://web.coracle.internal/", n), "the page, by name, from any machine"},
+		{fmt.Sprintf("ssh %d curl -s http://web.coracle.internal/", n), "the page, by name, from any machine"},
 		{"ssh N sudo poweroff", "N: where it runs; soon another has the page. `up` brings N back"},
 	}
 	width := 0
