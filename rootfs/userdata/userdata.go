@@ -51,6 +51,10 @@ type Places struct {
 // FWCfg is where the kernel shows QEMU's fw_cfg entry opt/coracle/user-data.
 const FWCfg = "/sys/firmware/qemu_fw_cfg/by_name/opt/coracle/user-data/raw"
 
+// FWCfgMetadata is the entry opt/coracle/meta-data beside it: what belongs to
+// this one machine, where the user-data is the same for many.
+const FWCfgMetadata = "/sys/firmware/qemu_fw_cfg/by_name/opt/coracle/meta-data/raw"
+
 // fwCfgDevice is there when the machine has fw_cfg, with or without its driver.
 const fwCfgDevice = "/sys/bus/acpi/devices/QEMU0002:00"
 
@@ -75,11 +79,32 @@ func (p Places) Find(ctx context.Context) []Source {
 		}
 	}
 	p.loadFWCfg()
-	add("QEMU fw_cfg opt/coracle/user-data", FWCfg)
+	found = append(found, p.fwCfg()...)
 	for _, path := range []string{"/var/lib/coreos-install/user_data", "/var/lib/coreos-vagrant/vagrantfile-user-data"} {
 		add(path, path)
 	}
 	return found
+}
+
+// fwCfg reads the entries of fw_cfg. Metadata that cannot be read is an error;
+// the user-data applies all the same.
+func (p Places) fwCfg() []Source {
+	source := Source{Name: "QEMU fw_cfg opt/coracle/user-data"}
+	var err error
+	if source.Data, err = p.read(FWCfg); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		source.Err = fmt.Errorf("read %s: %w", FWCfg, err)
+	}
+	metadata, err := p.read(FWCfgMetadata)
+	if err == nil && len(metadata) > 0 {
+		source.Metadata, err = parseMetadata(metadata)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		source.Err = errors.Join(source.Err, fmt.Errorf("read %s: %w", FWCfgMetadata, err))
+	}
+	if len(source.Data) == 0 && len(metadata) == 0 && source.Err == nil {
+		return nil
+	}
+	return []Source{source}
 }
 
 func (p Places) read(path string) ([]byte, error) {

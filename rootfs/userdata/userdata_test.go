@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/coracle-os/coracle/rootfs/cloudconfig"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -81,6 +82,41 @@ func TestUnreadablePlaceIsReported(t *testing.T) {
 	found := (Places{Root: root}).Find(context.Background())
 	if len(found) != 2 || found[0].Err == nil || !strings.Contains(found[0].Err.Error(), "cloud-config.yml") {
 		t.Errorf("found %+v", found)
+	}
+}
+
+func TestFWCfgMetadata(t *testing.T) {
+	full := `{"hostname": "coracle2", "public_keys": {"b": "ssh-rsa B", "a": "ssh-rsa A"}, "local-ipv4": "10.9.0.2", "public-ipv6": "2001:db8::2", "other": 1}`
+	known := cloudconfig.Metadata{Hostname: "coracle2", SSHKeys: []string{"ssh-rsa A", "ssh-rsa B"},
+		Addresses: cloudconfig.Addresses{PrivateIPv4: "10.9.0.2", PublicIPv6: "2001:db8::2"}}
+	for name, tt := range map[string]struct {
+		data, metadata string
+		want           cloudconfig.Metadata
+		wrong          string
+	}{
+		"both":                {data: "d", metadata: full, want: known},
+		"without user-data":   {metadata: full, want: known},
+		"nothing in it":       {data: "d"},
+		"not JSON":            {data: "d", metadata: "hostname: x", wrong: "parse the metadata"},
+		"not an address":      {data: "d", metadata: `{"local-ipv4": "10.9.0"}`, wrong: "parse the metadata"},
+		"a number for a name": {data: "d", metadata: `{"hostname": 5}`, wrong: "hostname"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			write(t, root, FWCfg, tt.data)
+			write(t, root, FWCfgMetadata, tt.metadata)
+			found := Places{Root: root}.Find(t.Context())
+			if len(found) != 1 {
+				t.Fatalf("found %+v", found)
+			}
+			s := found[0]
+			if diff := cmp.Diff(tt.want, s.Metadata); diff != "" || string(s.Data) != tt.data {
+				t.Errorf("data %q, metadata (-want +got):\n%s", s.Data, diff)
+			}
+			if (s.Err != nil) != (tt.wrong != "") || s.Err != nil && !strings.Contains(s.Err.Error(), tt.wrong) {
+				t.Errorf("error %v, want one with %q", s.Err, tt.wrong)
+			}
+		})
 	}
 }
 
