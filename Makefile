@@ -13,7 +13,7 @@ help:
 	@echo 'make test         check, build and boot: everything that proves it works'
 	@echo 'make demo-update  show a machine updating itself, and coming back from a broken update'
 	@echo 'make image        build the image only, into build/'
-	@echo 'make bench        print build times, sizes of images and updates, boot times and memory'
+	@echo 'make bench        print build times, sizes of images and updates, boot times, memory, and etcd beside its forerunners'
 	@echo 'make unit         formatting, vet and the tests that need no machine'
 	@echo 'make setup        install the Debian packages that are missing'
 
@@ -40,4 +40,4 @@ test: unit image
 	$(GO) test -timeout 60m -v ./qemu-tests/...
 
 bench: image
-	$(GO) test -timeout 60m -run '^$$' -bench . -benchtime 1x ./image/delta ./tools/tufrepo ./qemu-tests/...
+	$(GO) test -timeout 60m -run '^$$' -bench . -benchtime 1x ./image/delta ./agents/kv/bench ./tools/tufrepo ./qemu-tests/...

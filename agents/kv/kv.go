@@ -41,6 +41,7 @@ import (
 	"time"
 
 	"github.com/coracle-os/coracle/agents/kv/authority"
+	"github.com/coracle-os/coracle/agents/kv/heap"
 	"github.com/coracle-os/coracle/agents/kv/logger"
 	"github.com/coracle-os/coracle/agents/kv/options"
 	"github.com/coracle-os/coracle/agents/kv/settings"
@@ -52,17 +53,13 @@ import (
 	"google.golang.org/grpc"
 )
 
-// gcPercent keeps an idle member small: its heap is a few MiB, so that
-// collecting more often costs little. GOGC in the environment wins.
-const gcPercent = 40
-
 // Main runs one etcd member until ctx ends or the member fails.
 func Main(ctx context.Context, args []string, stdio program.Stdio) int {
 	hostname, _ := os.Hostname()
 	id, _ := os.ReadFile("/etc/machine-id")
 	m := settings.Machine{ID: strings.TrimSpace(string(id)), Hostname: hostname, Address: ownAddress()}
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
+		go heap.Run(ctx)
 	}
 	err := run(ctx, args[1:], os.Environ(), m, stdio)
 	switch {

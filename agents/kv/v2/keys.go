@@ -86,10 +86,15 @@ func (m *member) watch(w http.ResponseWriter, r *http.Request, req *request.Requ
 		writeError(w, err)
 		return
 	}
+	out := http.NewResponseController(w)
+	watcher.WhenSlow(func() {
+		m.slow.told(m.server.Logger())
+		// Whoever does not read what is left is not waited for.
+		_ = out.SetWriteDeadline(time.Now().Add(grace))
+	})
 	defer watcher.Close()
 	m.indexHeaders(w, index)
 	w.WriteHeader(http.StatusOK)
-	out := http.NewResponseController(w)
 	_ = out.Flush()
 	for m.send(w, r, watcher) && req.Stream {
 		_ = out.Flush()

@@ -20,9 +20,12 @@ import (
 
 // TestMain lets the test's own binary be etcd, as coracled is.
 func TestMain(m *testing.M) {
-	if os.Getenv("TEST_PROGRAM") == "etcd" {
+	switch os.Getenv("TEST_PROGRAM") {
+	case "etcd":
 		ctx, _ := signal.NotifyContext(context.Background(), unix.SIGTERM)
 		os.Exit(kv.Main(ctx, os.Args, program.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
+	case "slow-disk":
+		os.Exit(slowMain())
 	}
 	os.Exit(m.Run())
 }

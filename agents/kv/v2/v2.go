@@ -52,6 +52,7 @@ type member struct {
 	users  *users.Directory
 	began  time.Time
 	mux    *http.ServeMux
+	slow   slow
 }
 
 // New returns a handler without a member.
@@ -71,9 +72,6 @@ func (h *Handler) Paths() map[string]http.Handler {
 func (h *Handler) Start(s *etcdserver.EtcdServer) (stop func()) {
 	e := engine.New(s)
 	m := &member{server: s, engine: e, store: store.New(e, time.Now), users: users.New(s, e), began: time.Now(), mux: http.NewServeMux()}
-	keys := http.HandlerFunc(m.keys)
-	m.mux.Handle(request.Prefix, keys)
-	m.mux.Handle(request.Prefix+"/", keys)
 	m.mux.HandleFunc("/v2/members", m.members)
 	m.mux.HandleFunc("/v2/members/", m.members)
 	m.mux.HandleFunc("/v2/machines", m.machines)
@@ -91,6 +89,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	m := h.member.Load()
 	if m == nil {
 		writeMessage(w, http.StatusServiceUnavailable, "the member is starting")
+		return
+	}
+	if r.URL.Path == request.Prefix || strings.HasPrefix(r.URL.Path, request.Prefix+"/") {
+		m.keys(w, r) // what is asked most need not be looked up
 		return
 	}
 	m.mux.ServeHTTP(w, r)

@@ -54,6 +54,18 @@ type Watcher struct {
 	recursive, stream bool
 	since             int64
 	closed            bool
+	slow              bool
+	whenSlow          func()
+}
+
+// WhenSlow has f called, once and by itself, when the watcher is dropped
+// because it did not keep up: who waits for its reader can end that then.
+func (w *Watcher) WhenSlow(f func()) {
+	w.hub.mu.Lock()
+	defer w.hub.mu.Unlock()
+	if w.whenSlow = f; w.slow {
+		go f()
+	}
 }
 
 // Watch begins to watch a key for events from the index since on; 0 means new
@@ -195,6 +207,9 @@ func (h *Hub) notify(e *wire.Event, at string, removed bool) {
 			}
 		default:
 			h.drop(w)
+			if w.slow = true; w.whenSlow != nil {
+				go w.whenSlow()
+			}
 		}
 	}
 }

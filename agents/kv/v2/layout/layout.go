@@ -31,6 +31,7 @@ const (
 type Record struct {
 	Created int64 `json:"c,omitempty"` // index; 0 for the record's own (directory) or the key's (file)
 	Expire  int64 `json:"e,omitempty"` // in nanoseconds since 1970, 0 for never
+	Life    int64 `json:"l,omitempty"` // nanoseconds between the write and Expire, at least 1; 0 when that is not known
 }
 
 // Op is what a transaction did, where the keys it wrote do not tell.
@@ -82,6 +83,7 @@ func Read(key string) (Kind, string) {
 // Split takes a path into its components. It returns as rest what begins with
 // the first component that no path of version 2 can have, and "" else.
 func Split(path string) (components []string, rest string) {
+	components = make([]string, 0, strings.Count(path, "/"))
 	for path != "" {
 		name, tail, more := strings.Cut(path[1:], "/")
 		if name == "" || name == "." || name == ".." {

@@ -31,6 +31,12 @@ func (b *builder) sameRevision(key string, revision int64) {
 		Key: []byte(key), TargetUnion: &pb.Compare_ModRevision{ModRevision: revision}})
 }
 
+// sameBeginning demands that a key has been there since a revision.
+func (b *builder) sameBeginning(key string, revision int64) {
+	b.compares = append(b.compares, &pb.Compare{Result: pb.Compare_EQUAL, Target: pb.Compare_CREATE,
+		Key: []byte(key), TargetUnion: &pb.Compare_CreateRevision{CreateRevision: revision}})
+}
+
 // none demands that a range of keys is empty.
 func (b *builder) none(from, to string) {
 	b.compares = append(b.compares, &pb.Compare{Result: pb.Compare_EQUAL, Target: pb.Compare_CREATE,
@@ -39,20 +45,29 @@ func (b *builder) none(from, to string) {
 
 // ancestors demands that no file has come to lie on the way, and records the
 // directories on the way that are not, so that they outlive what lies in them.
+// The ancestors of a recorded directory are recorded too, and go only with it:
+// that the nearest is still the same says it of all.
 func (b *builder) ancestors() {
+	var nearest tree.Place
 	for _, a := range b.tree.Ancestors(b.p.Path) {
-		b.sameRevision(a.Path, a.FileMod)
-		if a.MarkMod == 0 {
-			b.putKey(layout.DirKey(a.Path), layout.Encode(layout.Record{Created: a.Created}))
+		if a.MarkMod != 0 {
+			nearest = a
+			continue
 		}
+		b.sameRevision(a.Path, a.FileMod)
+		b.sameRevision(layout.DirKey(a.Path), 0)
+		b.putKey(layout.DirKey(a.Path), layout.Encode(layout.Record{Created: a.Created}))
+	}
+	if nearest.MarkMod != 0 {
+		b.sameBeginning(layout.DirKey(nearest.Path), nearest.MarkCreate)
 	}
 }
 
 // noDir demands that the key is no directory: neither recorded nor with keys
-// below it, of version 2 or 3.
+// below it, of version 2 or 3. With a record below it there would be its own.
 func (b *builder) noDir() {
 	b.sameRevision(layout.DirKey(b.p.Path), 0)
-	b.empty()
+	b.none(layout.Below(b.p.Path))
 }
 
 // empty demands that nothing lies below.
@@ -92,9 +107,9 @@ func (b *builder) deleteBelow(key string) {
 }
 
 // put writes the file. Created is 0 for a file that begins anew.
-func (b *builder) put(value string, expire, created int64) {
+func (b *builder) put(value string, record layout.Record, created int64) {
 	b.putKey(b.p.Path, []byte(value))
-	record := layout.Record{Created: created, Expire: expire}
+	record.Created = created
 	switch {
 	case record != layout.Record{}:
 		b.putKey(layout.RecordKey(b.p.Path), layout.Encode(record))
@@ -104,8 +119,9 @@ func (b *builder) put(value string, expire, created int64) {
 }
 
 // mark writes the directory's record.
-func (b *builder) mark(expire, created int64) {
-	b.putKey(layout.DirKey(b.p.Path), layout.Encode(layout.Record{Created: created, Expire: expire}))
+func (b *builder) mark(record layout.Record, created int64) {
+	record.Created = created
+	b.putKey(layout.DirKey(b.p.Path), layout.Encode(record))
 }
 
 func (b *builder) deleteFile() {

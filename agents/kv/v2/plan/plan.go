@@ -12,7 +12,6 @@ package plan
 import (
 	"fmt"
 	"path"
-	"time"
 
 	"github.com/coracle-os/coracle/agents/kv/v2/layout"
 	"github.com/coracle-os/coracle/agents/kv/v2/request"
@@ -70,9 +69,9 @@ func set(t *tree.Tree, r *request.Request) (*Txn, *wire.Error) {
 	}
 	if r.Dir {
 		b.deleteFile()
-		b.mark(expiry(r.Expire), 0)
+		b.mark(end(r), 0)
 	} else {
-		b.put(value, expiry(r.Expire), 0)
+		b.put(value, end(r), 0)
 	}
 	if r.Dir || r.Refresh {
 		b.op(wire.Set, r.Refresh)
@@ -94,9 +93,9 @@ func create(t *tree.Tree, r *request.Request, key string, newest bool) (*Txn, *w
 	}
 	if r.Dir {
 		b.deleteFile()
-		b.mark(expiry(r.Expire), 0)
+		b.mark(end(r), 0)
 	} else {
-		b.put(r.Value, expiry(r.Expire), 0)
+		b.put(r.Value, end(r), 0)
 	}
 	b.op(wire.Create, false)
 	return b.txn(), nil
@@ -114,11 +113,11 @@ func update(t *tree.Tree, r *request.Request) (*Txn, *wire.Error) {
 	b.ancestors()
 	if p.Dir {
 		b.sameDir()
-		b.mark(expiry(r.Expire), p.Created)
+		b.mark(end(r), p.Created)
 	} else {
 		b.noDir()
 		b.unchanged()
-		b.put(kept(r, p), expiry(r.Expire), p.Created)
+		b.put(kept(r, p), end(r), p.Created)
 	}
 	b.op(wire.Update, r.Refresh)
 	return b.txn(), nil
@@ -130,7 +129,7 @@ func swap(t *tree.Tree, r *request.Request) (*Txn, *wire.Error) {
 		return nil, err
 	}
 	b := beginFile(t, p)
-	b.put(kept(r, p), expiry(r.Expire), p.Created)
+	b.put(kept(r, p), end(r), p.Created)
 	b.op(wire.CompareAndSwap, r.Refresh)
 	return b.txn(), nil
 }
@@ -257,9 +256,10 @@ func kept(r *request.Request, p tree.Place) string {
 	return r.Value
 }
 
-func expiry(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
+// end is the record of what a request says about the end of what it writes.
+func end(r *request.Request) layout.Record {
+	if r.Expire.IsZero() {
+		return layout.Record{}
 	}
-	return t.UnixNano()
+	return layout.Record{Expire: r.Expire.UnixNano(), Life: int64(r.Life)}
 }

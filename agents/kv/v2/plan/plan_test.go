@@ -38,6 +38,10 @@ func text(txn *plan.Txn) string {
 			out = append(out, fmt.Sprintf("%s@%d", c.Key, c.GetModRevision()))
 			continue
 		}
+		if c.RangeEnd == nil {
+			out = append(out, fmt.Sprintf("%s since %d", c.Key, c.GetCreateRevision()))
+			continue
+		}
 		out = append(out, fmt.Sprintf("none %s..%s", c.Key, c.RangeEnd))
 	}
 	out = append(out, ":")
@@ -58,7 +62,7 @@ func text(txn *plan.Txn) string {
 
 // free is the condition that nothing lies below a path and it is no directory.
 func free(path string) string {
-	return fmt.Sprintf("_etcd2/dir%s@0 none %s/..%s0 none _etcd2/dir%s/.._etcd2/dir%s0", path, path, path, path, path)
+	return fmt.Sprintf("_etcd2/dir%s@0 none %s/..%s0", path, path, path)
 }
 
 // op is the record of what was done; keys in it are in base 64.
@@ -72,13 +76,13 @@ func TestWrite(t *testing.T) {
 	}{
 		{"set", request.Request{Op: request.Set, Key: "/new", Value: "x"}, free("/new") + " : /new=x"},
 		{"set anew drops the record", request.Request{Op: request.Set, Key: "/d/f", Value: "x"},
-			"/d@0 " + free("/d/f") + " : /d/f=x -_etcd2/key/d/f"},
+			"_etcd2/dir/d since 3 " + free("/d/f") + " : /d/f=x -_etcd2/key/d/f"},
 		{"set drops the record of a file that is gone", request.Request{Op: request.Set, Key: "/gone", Value: "x"},
 			free("/gone") + " : /gone=x -_etcd2/key/gone"},
 		{"set records directories on the way", request.Request{Op: request.Set, Key: "/three/n/x", Value: "x"},
-			`/three@0 /three/n@0 ` + free("/three/n/x") + ` : _etcd2/dir/three={"c":7} _etcd2/dir/three/n={} /three/n/x=x`},
-		{"set with an end", request.Request{Op: request.Set, Key: "/new", Expire: time.Unix(0, 77)},
-			free("/new") + ` : /new= _etcd2/key/new={"e":77}`},
+			`/three@0 _etcd2/dir/three@0 /three/n@0 _etcd2/dir/three/n@0 ` + free("/three/n/x") + ` : _etcd2/dir/three={"c":7} _etcd2/dir/three/n={} /three/n/x=x`},
+		{"set with an end", request.Request{Op: request.Set, Key: "/new", Expire: time.Unix(0, 77), Life: 7},
+			free("/new") + ` : /new= _etcd2/key/new={"e":77,"l":7}`},
 		{"directory", request.Request{Op: request.Set, Key: "/new", Dir: true},
 			free("/new") + ` : -/new _etcd2/dir/new={} ` + op("set", "L25ldw==")},
 		{"create", request.Request{Op: request.Create, Key: "/new", Value: "x"},
@@ -88,7 +92,7 @@ func TestWrite(t *testing.T) {
 		{"swap", request.Request{Op: request.CompareAndSwap, Key: "/file", Value: "x", PrevIndex: 6, PrevValue: "w"},
 			free("/file") + ` /file@6 : /file=x _etcd2/key/file={"c":6} ` + op("compareAndSwap", "L2ZpbGU=")},
 		{"compare and delete", request.Request{Op: request.CompareAndDelete, Key: "/d/f", PrevValue: "v"},
-			"/d@0 " + free("/d/f") + ` /d/f@5 : -/d/f -_etcd2/key/d/f ` + op("compareAndDelete", "L2QvZg==")},
+			"_etcd2/dir/d since 3 " + free("/d/f") + ` /d/f@5 : -/d/f -_etcd2/key/d/f ` + op("compareAndDelete", "L2QvZg==")},
 		{"delete", request.Request{Op: request.Delete, Key: "/file"}, free("/file") + " /file@6 : -/file"},
 		{"delete an empty directory", request.Request{Op: request.Delete, Key: "/empty", Dir: true},
 			"_etcd2/dir/empty@4 none /empty/../empty0 none _etcd2/dir/empty/.._etcd2/dir/empty0 : -/empty/../empty0 -/empty" +
@@ -155,7 +159,7 @@ func TestWriteErrors(t *testing.T) {
 
 func TestExpire(t *testing.T) {
 	tr := sample()
-	want := "/d@0 " + free("/d/f") + " /d/f@5 : -/d/f -_etcd2/key/d/f " + op("expire", "L2QvZg==")
+	want := "_etcd2/dir/d since 3 " + free("/d/f") + " /d/f@5 : -/d/f -_etcd2/key/d/f " + op("expire", "L2QvZg==")
 	due := tr.Expired(time.Unix(1, 0), 10)
 	if len(due) != 1 || text(plan.Expire(tr, due[0])) != want {
 		t.Errorf("%v, want the end of /d/f: %s", due, want)

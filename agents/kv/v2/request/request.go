@@ -45,9 +45,10 @@ type Request struct {
 	Stream    bool
 	Refresh   bool // keep the value, wake nobody
 	PrevValue string
-	PrevIndex int64     // 0 for any
-	WaitIndex int64     // 0 for the next
-	Expire    time.Time // zero for never
+	PrevIndex int64         // 0 for any
+	WaitIndex int64         // 0 for the next
+	Expire    time.Time     // zero for never
+	Life      time.Duration // how long that is from now, at least 1 ns; 0 for ever
 
 	NoValueOnSuccess bool
 }
@@ -115,7 +116,8 @@ func Parse(r *http.Request, now time.Time) (*Request, error) {
 	req.NoValueOnSuccess = p.bool("noValueOnSuccess", `"noValueOnSuccess"`)
 	hasTTL := r.Form.Get("ttl") != ""
 	if hasTTL {
-		req.Expire = expiry(now, p.uint("ttl", wire.TTLNaN))
+		life := time.Duration(min(p.uint("ttl", wire.TTLNaN), longest)) * time.Second
+		req.Expire, req.Life = now.Add(life), max(1, life)
 	}
 	prevExist := p.bool("prevExist", "prevExist")
 	if req.Refresh = p.bool("refresh", "refresh"); req.Refresh {
@@ -141,10 +143,6 @@ func clamp(v uint64) int64 {
 // longest is the longest life, some 220 years: nanoseconds since 1970 must hold
 // the end of it.
 const longest = 7_000_000_000
-
-func expiry(now time.Time, seconds uint64) time.Time {
-	return now.Add(time.Duration(min(seconds, longest)) * time.Second)
-}
 
 func operation(method string, req *Request, wait, hasPrevExist, prevExist bool) Op {
 	compare := req.PrevIndex > 0 || req.PrevValue != ""

@@ -6,8 +6,9 @@
 // said after the cluster has agreed that the view is new enough to say so.
 //
 // The view takes memory in proportion to the keyspace. It is made when somebody
-// first uses version 2, or when this member leads and finds records of version
-// 2, which may have to expire.
+// first uses version 2, or when the store has records of version 2: they may
+// have to expire when this member leads, and then it must have seen when they
+// were written, for its clock may be wrong.
 package store
 
 import (
@@ -44,6 +45,9 @@ type Engine interface {
 	Follow(ctx context.Context, after int64, f func(revision int64, changes []tree.Change)) error
 	// Leads says whether this member leads the cluster.
 	Leads() bool
+	// ClocksDiffer tells the owner that this member's clock is ahead of
+	// another's by so much.
+	ClocksDiffer(time.Duration)
 	// Used says whether the keyspace has records of version 2.
 	Used() bool
 }
@@ -60,6 +64,7 @@ type Store struct {
 	start  sync.Once
 	begun  atomic.Bool
 	tasks  sync.WaitGroup
+	apart  bool // the owner knows that clocks differ; expire's
 
 	mu      sync.RWMutex
 	tree    *tree.Tree // nil until the view is there

@@ -56,6 +56,7 @@ func (s *Store) replay(t *tree.Tree, base int64) error {
 	publish := func() {
 		if !live && t.Index() >= target {
 			live = true
+			t.Live()
 			s.tree = t
 		}
 		if live {
@@ -107,17 +108,36 @@ func (s *Store) expire() {
 			return
 		case <-ticker.C:
 		}
-		if !s.engine.Leads() || !s.begun.Load() && !s.engine.Used() {
+		if !s.begun.Load() && !s.engine.Used() {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(s.ctx, 10*tick)
-		if s.ready(ctx, s.engine.Revision()) == nil {
+		ready := s.ready(ctx, s.engine.Revision()) == nil
+		if ready {
+			s.checkClock()
+		}
+		if ready && s.engine.Leads() {
 			s.expireDue(ctx)
 			if n%collect == 0 {
 				s.collectStale(ctx)
 			}
 		}
 		cancel()
+	}
+}
+
+// apart is how far two members' clocks differ before it is told.
+const apart = time.Minute
+
+// checkClock tells, once, that clocks differ.
+func (s *Store) checkClock() {
+	s.mu.RLock()
+	skew := s.tree.Skew()
+	s.mu.RUnlock()
+	if differ := skew.Abs() > apart; differ != s.apart {
+		if s.apart = differ; differ {
+			s.engine.ClocksDiffer(skew)
+		}
 	}
 }
 

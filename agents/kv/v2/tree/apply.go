@@ -144,6 +144,7 @@ func (t *Tree) change(c Change) {
 		if c.Deleted {
 			n.mark = layout.Record{}
 		}
+		n.markEnd = t.end(n.mark)
 	default:
 		n.file, n.value, n.create, n.mod = !c.Deleted, c.Value, c.Create, c.Mod
 		t.changeStale(n, c.Deleted)
@@ -193,6 +194,7 @@ func (t *Tree) changeRecord(path string, c Change) {
 	default:
 		delete(t.stale, path)
 		n.record, n.recordMod = layout.DecodeRecord([]byte(c.Value)), c.Mod
+		n.recordEnd = t.end(n.record)
 	}
 	if n != nil {
 		t.settle(n)

@@ -3,6 +3,7 @@ package tree
 import (
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/coracle-os/coracle/agents/kv/v2/layout"
@@ -18,9 +19,9 @@ func (t *Tree) repr(n *node) *wire.Node {
 		value := n.value
 		out.Value = &value
 	}
-	if ns := n.expires(); ns != 0 {
-		at := time.Unix(0, ns).UTC()
-		left := at.Sub(t.now())
+	if said, here := n.expires(); said != 0 {
+		at := time.Unix(0, said).UTC()
+		left := here.Sub(t.now())
 		out.Expiration = &at
 		if out.TTL = int64(left / time.Second); left%time.Second > 0 {
 			out.TTL++
@@ -97,6 +98,7 @@ type Place struct {
 	Modified    int64         // index
 	FileMod     int64         // revision of the key in version 3, 0 when there is none
 	MarkMod     int64         // revision of the directory's record, 0 when there is none
+	MarkCreate  int64         // revision since which there is one
 	Mark        layout.Record // the directory's record
 	HasRecord   bool          // a record lies beside the key, valid or not
 }
@@ -118,7 +120,7 @@ func (n *node) place() Place {
 		p.FileMod = n.mod
 	}
 	if n.marked {
-		p.MarkMod = n.markMod
+		p.MarkMod, p.MarkCreate = n.markMod, n.markCreate
 	}
 	return p
 }
@@ -126,9 +128,18 @@ func (n *node) place() Place {
 // Ancestors tells what lies on the way to a path, outermost first, the root not
 // among it.
 func (t *Tree) Ancestors(path string) []Place {
-	var out []Place
-	for i := 1; i < len(path); i++ {
-		if path[i] == '/' {
+	out := make([]Place, 0, strings.Count(path, "/"))
+	n := t.root
+	for begin, i := 1, 1; i < len(path); i++ {
+		if path[i] != '/' {
+			continue
+		}
+		if n != nil {
+			n = n.children[path[begin:i]]
+		}
+		if begin = i + 1; n != nil {
+			out = append(out, n.place())
+		} else {
 			out = append(out, t.Place(path[:i]))
 		}
 	}
@@ -140,13 +151,15 @@ func (t *Tree) Ancestors(path string) []Place {
 func (t *Tree) Expired(at time.Time, limit int) []Place {
 	var due []*node
 	for n := range t.ends {
-		if e := n.expires(); e != 0 && e <= at.UnixNano() {
+		if said, here := n.expires(); said != 0 && !here.After(at) {
 			due = append(due, n)
 		}
 	}
 	slices.SortFunc(due, func(a, b *node) int {
-		if d := a.expires() - b.expires(); d != 0 {
-			return int(max(-1, min(1, d)))
+		_, first := a.expires()
+		_, second := b.expires()
+		if d := first.Compare(second); d != 0 {
+			return d
 		}
 		return int(max(-1, min(1, a.created()-b.created())))
 	})

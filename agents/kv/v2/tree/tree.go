@@ -5,6 +5,10 @@
 // the same on every member. The indexes of version 2 are the revisions of
 // version 3.
 //
+// Members' clocks may differ by an hour. What expires does so when its time to
+// live has passed since the tree was told of it, on whatever clock; only for
+// what the tree began with, the time of its end must do.
+//
 // A change that version 3 made is a "set" or a "delete" of each key in it, and
 // all of them have one index. Keys that version 2 cannot name ("/a//b", "a")
 // are not shown; those that begin like a path keep the directory they lie in.
@@ -24,6 +28,8 @@ type Tree struct {
 	now   func() time.Time
 	ends  map[*node]struct{} // what expires
 	stale map[string]int64   // records of files that are gone, with their revision
+	live  bool               // changes are seen when they happen
+	skew  time.Duration      // how far ahead this clock is of the last writer's
 }
 
 // node is what lies at a path. It can be a file and a directory at once; then
@@ -39,10 +45,12 @@ type node struct {
 	create, mod int64 // revisions of the file's key
 	record      layout.Record
 	recordMod   int64
+	recordEnd   time.Time
 
 	marked              bool // as a directory, by a record
 	markCreate, markMod int64
 	mark                layout.Record
+	markEnd             time.Time
 }
 
 // New returns an empty tree at an index.
@@ -108,15 +116,35 @@ func (n *node) modified() int64 {
 	return n.mod
 }
 
-// expires is when the node ends in nanoseconds since 1970, 0 for never.
-func (n *node) expires() int64 {
+// expires is when the node ends: as it was said, in nanoseconds since 1970, 0
+// for never, and on this clock.
+func (n *node) expires() (said int64, here time.Time) {
 	switch {
 	case n.marked:
-		return n.mark.Expire
+		return n.mark.Expire, n.markEnd
 	case n.file && !n.isDir() && n.recordMod == n.mod:
-		return n.record.Expire
+		return n.record.Expire, n.recordEnd
 	}
-	return 0
+	return 0, time.Time{}
+}
+
+// Live says that changes are applied from now on when they happen.
+func (t *Tree) Live() { t.live = true }
+
+// Skew is how far this clock is ahead of that of the member that took the last
+// write with an end, as far as it can be told: it includes the write's own time.
+func (t *Tree) Skew() time.Duration { return t.skew }
+
+// end is when a record that has just come ends on this clock.
+func (t *Tree) end(r layout.Record) time.Time {
+	said := time.Unix(0, r.Expire)
+	if r.Expire == 0 || r.Life == 0 || !t.live {
+		return said
+	}
+	now := t.now()
+	here := now.Add(time.Duration(r.Life))
+	t.skew = here.Sub(said)
+	return here
 }
 
 // find returns the node at a path, or nil.
@@ -155,7 +183,7 @@ func (t *Tree) make(components []string) *node {
 // that expire.
 func (t *Tree) settle(n *node) {
 	for ; n.parent != nil; n = n.parent {
-		if n.expires() != 0 {
+		if said, _ := n.expires(); said != 0 {
 			t.ends[n] = struct{}{}
 		} else {
 			delete(t.ends, n)

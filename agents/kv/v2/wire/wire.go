@@ -58,11 +58,11 @@ func (e *Event) Line() []byte {
 	if e.line != nil {
 		return e.line()
 	}
-	return Encode(e)
+	return e.encode()
 }
 
 // Share prepares an event, which does not change any more, for being sent to many.
-func (e *Event) Share() { e.line = sync.OnceValue(func() []byte { return Encode(e) }) }
+func (e *Event) Share() { e.line = sync.OnceValue(e.encode) }
 
 // Created says whether the event made a key that was not there: status 201.
 func (e *Event) Created() bool {
