@@ -22,6 +22,7 @@ import (
 
 	"github.com/coracle-os/coracle/agents/etcdctl"
 	"github.com/coracle-os/coracle/agents/etcdutl"
+	"github.com/coracle-os/coracle/agents/fleet/fleetd"
 	"github.com/coracle-os/coracle/agents/health"
 	"github.com/coracle-os/coracle/agents/kv"
 	"github.com/coracle-os/coracle/agents/kv/registry"
@@ -46,6 +47,7 @@ func programs() map[string]program.Main {
 		"etcd":           kv.Main,
 		"etcdctl":        etcdctl.Main,
 		"etcdutl":        etcdutl.Main,
+		"fleetd":         fleetd.Main,
 		"locksmithctl":   locksmith.CtlMain,
 		"locksmithd":     locksmith.Main,
 		"update-engine":  engine.Main,
