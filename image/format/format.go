@@ -2,9 +2,10 @@
 // one: virtual disks (by qemu-img, which knows them best), archives, and the
 // packages of virtual machines around them.
 //
-// The same image gives the same bytes where the form allows; Formats says what
-// stamps which of the others. Left out: forms of platforms that nobody asked
-// for (Parallels, Hyper-V's dynamic VHDX), and uploading, which is publishing.
+// The same image gives the same bytes, with the same qemu-img: what that stamps
+// is replaced by what follows from the image (stamp.go). Left out: forms of
+// platforms that nobody asked for (Parallels, Hyper-V's dynamic VHDX), and
+// uploading, which is publishing.
 package format
 
 import (
@@ -20,18 +21,18 @@ import (
 
 // Format is one form of an image.
 type Format struct {
-	Name    string
-	File    string // ending of its file names, with the dot
-	For     string // who takes it
-	Stamped string // what makes two conversions differ; "" if nothing does
-	Tools   []string
-	write   func(ctx context.Context, j job) error
+	Name  string
+	File  string // ending of its file names, with the dot
+	For   string // who takes it
+	Tools []string
+	write func(ctx context.Context, j job) error
 }
 
 // job is one conversion while it runs.
 type job struct {
 	Source
-	out string // path to write to; renamed by the caller
+	dir string // for temporary files; removed by the caller
+	out string // path to write to, in dir; renamed by the caller
 }
 
 // Source is the image to convert.
@@ -43,18 +44,18 @@ type Source struct {
 
 // Formats are all forms, by name.
 func Formats() []Format {
-	qemu := []string{"qemu-img"}
+	qemu, box := []string{"qemu-img"}, []string{"qemu-img", "mke2fs", "debugfs"}
 	return []Format{
 		{Name: "gce", File: ".tar.gz", For: "Google Compute Engine", write: writeGCE},
-		{Name: "ova", File: ".ova", For: "VMware, VirtualBox and other importers of OVF", Stamped: "qemu-img stamps its disk", Tools: qemu, write: writeOVA},
-		{Name: "qcow2", File: ".qcow2", For: "QEMU, libvirt, OpenStack, DigitalOcean", Tools: qemu, write: virtualDisk("qcow2", "compat=1.1,cluster_size=65536,compression_type=zstd", "-c")},
+		{Name: "ova", File: ".ova", For: "VMware, VirtualBox and other importers of OVF", Tools: qemu, write: writeOVA},
+		{Name: "qcow2", File: ".qcow2", For: "QEMU, libvirt, OpenStack, DigitalOcean", Tools: qemu, write: writeQcow2},
 		{Name: "raw", File: ".raw", For: "dd, EC2, everything", write: copyRaw},
 		{Name: "raw.zst", File: ".raw.zst", For: "the installer, dd after zstd -d", write: writeZstd},
-		{Name: "vagrant-libvirt", File: ".libvirt.box", For: "Vagrant with libvirt", Tools: qemu, write: writeLibvirtBox},
-		{Name: "vagrant-virtualbox", File: ".virtualbox.box", For: "Vagrant with VirtualBox", Stamped: "qemu-img stamps its disk", Tools: qemu, write: writeVirtualBoxBox},
-		{Name: "vdi", File: ".vdi", For: "VirtualBox", Stamped: "qemu-img gives it a random UUID", Tools: qemu, write: virtualDisk("vdi", "")},
-		{Name: "vhd", File: ".vhd", For: "Azure", Stamped: "qemu-img writes the time and a random UUID", Tools: qemu, write: virtualDisk("vpc", "subformat=fixed,force_size=on")},
-		{Name: "vmdk", File: ".vmdk", For: "VMware", Stamped: "qemu-img gives it a random content ID", Tools: qemu, write: virtualDisk("vmdk", "subformat=streamOptimized,adapter_type=lsilogic")},
+		{Name: "vagrant-libvirt", File: ".libvirt.box", For: "Vagrant with libvirt", Tools: box, write: writeLibvirtBox},
+		{Name: "vagrant-virtualbox", File: ".virtualbox.box", For: "Vagrant with VirtualBox", Tools: box, write: writeVirtualBoxBox},
+		{Name: "vdi", File: ".vdi", For: "VirtualBox", Tools: qemu, write: writeVDI},
+		{Name: "vhd", File: ".vhd", For: "Azure", Tools: qemu, write: writeVHD},
+		{Name: "vmdk", File: ".vmdk", For: "VMware", Tools: qemu, write: writeVMDK},
 	}
 }
 
@@ -90,8 +91,12 @@ func ForFile(path string) (Format, error) {
 // Check tells before any work whether the form's tools are there.
 func (f Format) Check() error {
 	for _, tool := range f.Tools {
-		if _, err := exec.LookPath(tool); err != nil {
-			return fmt.Errorf("write %s: %w; install the Debian package qemu-utils (make setup does)", f.Name, err)
+		if _, err := exec.LookPath(tool); err == nil {
+			continue
+		}
+		// Debian has some of them in a directory that is not in every user's PATH.
+		if _, err := exec.LookPath("/usr/sbin/" + tool); err != nil {
+			return fmt.Errorf("write %s: find %s: %w; install the Debian packages qemu-utils and e2fsprogs (make setup does)", f.Name, tool, exec.ErrNotFound)
 		}
 	}
 	return nil
@@ -110,39 +115,18 @@ func (f Format) Write(ctx context.Context, source Source, path string) error {
 	if info.Size()%(1<<20) != 0 {
 		return fmt.Errorf("convert to %s: %q has %d bytes, which are no whole MiB: it is no image of ours", f.Name, source.Raw, info.Size())
 	}
-	temporary, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	// Some forms hold the name of their file, so that is not the random one.
+	dir, err := os.MkdirTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return fmt.Errorf("convert to %s: %w", f.Name, err)
 	}
-	temporary.Close()
-	defer os.Remove(temporary.Name())
-	if err := f.write(ctx, job{Source: source, out: temporary.Name()}); err != nil {
+	defer os.RemoveAll(dir)
+	out := filepath.Join(dir, source.Name+f.File)
+	if err := f.write(ctx, job{Source: source, dir: dir, out: out}); err != nil {
 		return fmt.Errorf("convert to %s: %w", f.Name, err)
 	}
-	if err := os.Chmod(temporary.Name(), 0o644); err != nil {
+	if err := os.Chmod(out, 0o644); err != nil {
 		return fmt.Errorf("convert to %s: %w", f.Name, err)
 	}
-	return os.Rename(temporary.Name(), path)
-}
-
-// virtualDisk is a form that qemu-img writes.
-func virtualDisk(kind, options string, more ...string) func(context.Context, job) error {
-	return func(ctx context.Context, j job) error { return qemuImg(ctx, kind, options, j.Raw, j.out, more...) }
-}
-
-func qemuImg(ctx context.Context, kind, options, raw, out string, more ...string) error {
-	args := append([]string{"convert", "-q", "-f", "raw", "-O", kind}, more...)
-	if options != "" {
-		args = append(args, "-o", options)
-	}
-	text, err := exec.CommandContext(ctx, "qemu-img", append(args, raw, out)...).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("qemu-img: %w: %s", err, strings.TrimSpace(string(text)))
-	}
-	return nil
-}
-
-// copyRaw copies what is not zero.
-func copyRaw(ctx context.Context, j job) error {
-	return qemuImg(ctx, "raw", "", j.Raw, j.out)
+	return os.Rename(out, path)
 }

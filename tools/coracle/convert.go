@@ -69,13 +69,9 @@ func cmdConvert(ctx context.Context, args []string, stdio program.Stdio) error {
 
 func listFormats(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "FORMAT\tFILE\tFOR\tNOT THE SAME TWICE")
+	fmt.Fprintln(w, "FORMAT\tFILE\tFOR")
 	for _, f := range format.Formats() {
-		stamped := f.Stamped
-		if stamped == "" {
-			stamped = "-"
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", f.Name, f.File, f.For, stamped)
+		fmt.Fprintf(w, "%s\t%s\t%s\n", f.Name, f.File, f.For)
 	}
 	return w.Flush()
 }
