@@ -2,8 +2,8 @@
 // updates, health and reboots.
 //
 // All but sshd and docker-init are one binary, coracled, called by many names:
-// etcd, etcdctl, etcdutl, discovery, fleetd, update-engine, coracle-health,
-// locksmithd, locksmithctl, wget. Daemons are units of their own: systemctl status etcd.
+// etcd, etcdctl, etcdutl, discovery, fleetd, fleetctl, update-engine, coracle-health,
+// locksmithd, locksmithctl, wget, curl. Daemons are units of their own: systemctl status etcd.
 //
 //	etcd           /var/lib/etcd; clients on 2379 and 4001; ETCD_* as of 3, 2 and 0.4; a cluster by
 //	               ETCD_INITIAL_CLUSTER, ETCD_DISCOVERY, ETCD_DISCOVERY_SRV, or ETCD_JOIN and _JOIN_TOKEN;
@@ -12,6 +12,8 @@
 //	fleetd         /etc/fleet/fleet.conf and FLEET_*, or coreos.fleet; off until fleet.service is started;
 //	               the API on /run/fleet.sock, over TCP by a drop-in of fleet.socket (FLEET_TLS_CAFILE,
 //	               _CERTFILE, _KEYFILE); SIGHUP reads the settings anew, SIGTERM takes the units away
+//	fleetctl       the scheduler's commands, through /run/fleet.sock or --tunnel HOST; FLEETCTL_*;
+//	               ~/.fleetctl/known_hosts; fleetctl help
 //	sshd           keys only; host keys are made on the first boot and kept
 //	update-engine  /etc/coreos/update.conf: GROUP, SERVER; talk to it with updatectl
 //	locksmithd     REBOOT_STRATEGY, LOCKSMITHD_REBOOT_WINDOW_START and _LENGTH; DRAIN_TIMEOUT (2m): how
