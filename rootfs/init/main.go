@@ -34,6 +34,7 @@ import (
 func programs() map[string]program.Main {
 	return map[string]program.Main{
 		"agetty":                       getty.Main,
+		"cloud-init":                   provision.Main, // Vagrant looks for a program of this name
 		"coreos-cloudinit":             provision.Main,
 		"docker-exposed":               dockerport.Main,
 		"halt":                         systemctl.Main,
