@@ -43,9 +43,10 @@ type health struct {
 	Container   string   `xml:"Container>ContainerId"`
 	Instance    string   `xml:"Container>RoleInstanceList>Role>InstanceId"`
 	State       string   `xml:"Container>RoleInstanceList>Role>Health>State"`
-	SubStatus   string   `xml:"Container>RoleInstanceList>Role>Health>Details>SubStatus,omitempty"`
-	Description string   `xml:"Container>RoleInstanceList>Role>Health>Details>Description,omitempty"`
+	Details     *details `xml:"Container>RoleInstanceList>Role>Health>Details,omitempty"`
 }
+
+type details struct{ SubStatus, Description string }
 
 // maxDescription is how much of a failure's reason the fabric takes, in bytes.
 const maxDescription = 512
@@ -55,7 +56,8 @@ const maxDescription = 512
 func Report(id Identity, failure string) ([]byte, error) {
 	h := health{Incarnation: id.Incarnation, Container: id.Container, Instance: id.Instance, State: "Ready"}
 	if failure != "" {
-		h.State, h.SubStatus, h.Description = "NotReady", "ProvisioningFailed", failure[:min(len(failure), maxDescription)]
+		h.State = "NotReady"
+		h.Details = &details{"ProvisioningFailed", failure[:min(len(failure), maxDescription)]}
 	}
 	data, err := xml.Marshal(h)
 	if err != nil {

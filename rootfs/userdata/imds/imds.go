@@ -121,7 +121,8 @@ func (c *Client) Do(ctx context.Context, method, path string, header map[string]
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	for said := false; ; {
+	var reason error // why the try before failed
+	for {
 		answer, err := c.once(ctx, method, path, header, body)
 		var refused *StatusError
 		switch {
@@ -132,13 +133,15 @@ func (c *Client) Do(ctx context.Context, method, path string, header map[string]
 		case errors.As(err, &refused) && !c.again(refused.Status):
 			return answer, err
 		}
-		if !said && c.Say != nil {
+		if reason == nil && c.Say != nil {
 			c.Say(err.Error() + "; trying again")
 		}
-		said = true
+		if reason == nil || ctx.Err() == nil {
+			reason = err // not that the time was up
+		}
 		select {
 		case <-ctx.Done():
-			return Answer{}, fmt.Errorf("%w; no other answer in time", err)
+			return Answer{}, fmt.Errorf("%w; no other answer in time", reason)
 		case <-time.After(wait):
 		}
 		wait = min(2*wait, 5*time.Second)
