@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,15 +31,13 @@ func provisioningCD(ctx context.Context) ([]byte, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, cdTimeout)
 	defer cancel()
-	var devices []string
-	for len(devices) == 0 && ctx.Err() == nil {
-		if devices, _ = filepath.Glob("/dev/sr*"); len(devices) > 0 {
-			break
-		}
+	devices, _ := filepath.Glob("/dev/sr*")
+	for len(devices) == 0 && hasDrive("/sys") && ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
 		case <-time.After(20 * time.Millisecond):
 		}
+		devices, _ = filepath.Glob("/dev/sr*")
 	}
 	problem := fmt.Errorf("no CD drive: %w", fs.ErrNotExist)
 	for _, device := range devices {
@@ -57,6 +57,18 @@ func provisioningCD(ctx context.Context) ([]byte, error) {
 		problem = fs.ErrNotExist
 	}
 	return nil, fmt.Errorf("read Azure's provisioning CD: %w", problem)
+}
+
+// hasDrive tells whether there is a CD drive, with or without a device: a SCSI
+// device of type 5.
+func hasDrive(sys string) bool {
+	types, _ := filepath.Glob(sys + "/bus/scsi/devices/*/type")
+	for _, path := range types {
+		if data, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(data)) == "5" {
+			return true
+		}
+	}
+	return false
 }
 
 func environment(fsys fs.FS) ([]byte, error) {
