@@ -444,7 +444,9 @@ func TestPlatform(t *testing.T) {
 	})
 	t.Run("address of user-data", func(t *testing.T) {
 		w := cloudWorld(t, platform.Result{URL: "http://192.0.2.1/x"}, nil)
-		w.Fetch = func(_ context.Context, address string) ([]byte, error) { return []byte("#cloud-config\nhostname: far\n"), nil }
+		w.Fetch = func(_ context.Context, address string) ([]byte, error) {
+			return []byte("#cloud-config\nhostname: far\n"), nil
+		}
 		w.Run(t.Context())
 		if got := w.file(t, "/etc/hostname"); got != "far\n" {
 			t.Errorf("hostname %q", got)
