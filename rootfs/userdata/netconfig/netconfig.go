@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/coracle-os/coracle/rootfs/network/config"
 	"github.com/coracle-os/coracle/rootfs/userdata/platform"
 )
 
@@ -46,10 +47,7 @@ type Config struct {
 	Notes []string
 }
 
-var (
-	linkName   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$`)
-	domainName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}$`)
-)
+var linkName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$`)
 
 // maxLinks bounds how many files there are.
 const maxLinks = 64
@@ -106,6 +104,9 @@ func file(l Link) (text string, problems []string) {
 	bad := func(what string, err error) { problems = append(problems, fmt.Sprintf("%s: %v", what, err)) }
 	for _, a := range l.Addresses {
 		prefix, err := a.prefix()
+		if ip := prefix.Addr(); err == nil && (ip.IsUnspecified() || ip.IsMulticast()) {
+			err = fmt.Errorf("%v can not be the address of an interface", prefix)
+		}
 		if err != nil {
 			bad("address", err)
 			continue
@@ -121,7 +122,7 @@ func file(l Link) (text string, problems []string) {
 		fmt.Fprintf(&b, "DNS=%s\n", ip)
 	}
 	for _, name := range l.Domains {
-		if domainName.MatchString(name) {
+		if config.ValidName(name) {
 			fmt.Fprintf(&b, "Domains=%s\n", name)
 		}
 	}
