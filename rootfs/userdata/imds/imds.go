@@ -36,7 +36,7 @@ type Client struct {
 	Header  map[string]string // of every request
 	Timeout time.Duration     // of one try; 0 is 5 s
 	Backoff time.Duration     // before the first retry; 0 is 100 ms
-	Limit   time.Duration     // of one document with all its tries; 0 is 20 s
+	Limit   time.Duration     // of one document with all its tries; 0 is 45 s
 	// Again are statuses to try again besides 5xx, 408 and 429.
 	Again []int
 	// Say is told why a document is asked for again, once per document; nil
@@ -117,7 +117,7 @@ func (c *Client) Do(ctx context.Context, method, path string, header map[string]
 		wait = 100 * time.Millisecond
 	}
 	if limit == 0 {
-		limit = 20 * time.Second
+		limit = 45 * time.Second
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
