@@ -135,7 +135,6 @@ func run(ctx context.Context, o options, stdio program.Stdio) (ok bool, err erro
 	}
 	if !o.explicit() {
 		p.Services = "services.target"
-		giveFirstKeys(p.Say)
 	}
 	name := p.Platform
 	p.Ask = askBy(fetchProgram, p.Say)
@@ -147,17 +146,6 @@ func run(ctx context.Context, o options, stdio program.Stdio) (ok bool, err erro
 		}
 	}
 	return !summary.Failed(), writeSummary(SummaryPath, summary)
-}
-
-// giveFirstKeys gives core the first keys and says so.
-func giveFirstKeys(say func(string)) {
-	given, err := firstKeys("/")
-	if given {
-		say("the keys of " + FirstKeys + " let core in until they are taken out of ~/.ssh/authorized_keys")
-	}
-	if err != nil {
-		say("error: " + err.Error())
-	}
 }
 
 // provisioner finds the sources.

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 )
 
 // makeHome makes the home directory with the files of /etc/skel. A directory
@@ -98,4 +100,94 @@ func chown(path string, uid, gid int) error {
 		return nil
 	}
 	return os.Lchown(path, uid, gid)
+}
+
+// validKeysName is the name of a file with keys.
+var validKeysName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.@-]*$`)
+
+// AuthorizeKeys replaces the set of SSH public keys called name of one user:
+// the file ~/.ssh/authorized_keys.d/<name>, one key a line, mode 0600, owned by
+// the user. sshd reads every file there and ~/.ssh/authorized_keys. With no
+// keys the file is removed. Links out of the home directory are not followed:
+// the user must not be able to send root's writes elsewhere.
+func AuthorizeKeys(root, user, name string, keys []string) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("authorize SSH keys of %q: %w", user, err)
+		}
+	}()
+	if !validKeysName.MatchString(name) {
+		return fmt.Errorf("%q is not a name for a set of keys", name)
+	}
+	account, err := Lookup(root, user)
+	if err != nil {
+		return err
+	}
+	home, err := os.OpenRoot(filepath.Join(root, account.Home))
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := makeHome(root, account); err != nil {
+			return err
+		}
+		home, err = os.OpenRoot(filepath.Join(root, account.Home))
+	}
+	if err != nil {
+		return err
+	}
+	defer home.Close()
+	return writeKeys(home, account, name, keys)
+}
+
+func writeKeys(home *os.Root, account Account, name string, keys []string) error {
+	const dir = ".ssh/authorized_keys.d"
+	for _, path := range []string{".ssh", dir} {
+		err := home.Mkdir(path, 0o700)
+		if errors.Is(err, fs.ErrExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := chownIn(home, path, account); err != nil {
+			return err
+		}
+	}
+	path := dir + "/" + name
+	var text strings.Builder
+	for _, key := range keys {
+		if key = strings.TrimSpace(key); key != "" {
+			text.WriteString(key + "\n")
+		}
+	}
+	if text.Len() == 0 {
+		if err := home.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	temporary := dir + "/." + name + ".new"
+	if err := home.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	file, err := home.OpenFile(temporary, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if _, err := file.WriteString(text.String()); err != nil {
+		return err
+	}
+	if err := chownIn(home, temporary, account); err != nil {
+		return err
+	}
+	if err := file.Sync(); err != nil {
+		return err
+	}
+	return home.Rename(temporary, path)
+}
+
+func chownIn(home *os.Root, path string, account Account) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	return home.Lchown(path, account.UID, account.GID)
 }
