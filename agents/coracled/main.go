@@ -20,8 +20,11 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/coracle-os/coracle/agents/curl"
 	"github.com/coracle-os/coracle/agents/etcdctl"
 	"github.com/coracle-os/coracle/agents/etcdutl"
+	"github.com/coracle-os/coracle/agents/fleet/ctl"
+	"github.com/coracle-os/coracle/agents/fleet/fleetd"
 	"github.com/coracle-os/coracle/agents/health"
 	"github.com/coracle-os/coracle/agents/kv"
 	"github.com/coracle-os/coracle/agents/kv/registry"
@@ -44,10 +47,13 @@ func main() {
 func programs() map[string]program.Main {
 	return map[string]program.Main{
 		"coracle-health": health.Main,
+		"curl":           curl.Main,
 		"discovery":      registry.Main,
 		"etcd":           kv.Main,
 		"etcdctl":        etcdctl.Main,
 		"etcdutl":        etcdutl.Main,
+		"fleetctl":       ctl.Main,
+		"fleetd":         fleetd.Main,
 		"locksmithctl":   locksmith.CtlMain,
 		"locksmithd":     locksmith.Main,
 		"update-engine":  engine.Main,
