@@ -29,6 +29,8 @@ import (
 	"github.com/coracle-os/coracle/agents/kv"
 	"github.com/coracle-os/coracle/agents/kv/registry"
 	"github.com/coracle-os/coracle/agents/locksmith"
+	"github.com/coracle-os/coracle/agents/names"
+	"github.com/coracle-os/coracle/agents/overlay"
 	"github.com/coracle-os/coracle/agents/update/engine"
 	"github.com/coracle-os/coracle/agents/wget"
 	"github.com/coracle-os/coracle/rootfs/program"
@@ -52,10 +54,12 @@ func programs() map[string]program.Main {
 		"etcd":           kv.Main,
 		"etcdctl":        etcdctl.Main,
 		"etcdutl":        etcdutl.Main,
+		"flanneld":       overlay.Main,
 		"fleetctl":       ctl.Main,
 		"fleetd":         fleetd.Main,
 		"locksmithctl":   locksmith.CtlMain,
 		"locksmithd":     locksmith.Main,
+		"names":          names.Main,
 		"update-engine":  engine.Main,
 		"wget":           wget.Main,
 		fetch.Name:       fetch.Main,

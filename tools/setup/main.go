@@ -45,6 +45,7 @@ func needs() []need {
 		{"genisoimage", "tests: config drives in ISO 9660"},
 		{"busybox-static", "tests: the image of a container"},
 		{"iproute2", "tests: network namespaces"},
+		{"iputils-ping", "tests: packets of a given size"},
 		{"curl", "tests: what our curl is compared with"},
 		{"etcd-client", "tests: etcdctl of the v2 API's time"},
 		{"etcd-server", "tests: an etcd with the v2 API of its time, as the other side"},
