@@ -35,6 +35,8 @@ import (
 	"github.com/coracle-os/coracle/agents/wget"
 	"github.com/coracle-os/coracle/rootfs/program"
 	"github.com/coracle-os/coracle/rootfs/userdata/fetch"
+	"github.com/coracle-os/coracle/rootfs/userdata/metadata"
+	"github.com/coracle-os/coracle/rootfs/userdata/platform"
 )
 
 func main() {
@@ -61,6 +63,7 @@ func programs() map[string]program.Main {
 		"update-engine":  engine.Main,
 		"wget":           wget.Main,
 		fetch.Name:       fetch.Main,
+		platform.Program: metadata.Main,
 	}
 }
 

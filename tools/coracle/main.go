@@ -9,6 +9,7 @@
 //	coracle release      publish an image as a release, give it to channels
 //	coracle bundle       write a release as one file
 //	coracle cluster      several machines on this computer, as one cluster
+//	coracle publish      give an image to a cloud, or print how
 //	coracle demo-update  show an update that is kept and one that is not
 //
 // Each command explains its flags with -h.
@@ -46,6 +47,7 @@ func commands() []command {
 		{"release", "publish an image as a release, give it to channels", cmdRelease},
 		{"bundle", "write a release as one file, for machines without a network", cmdBundle},
 		{"cluster", "up, status, ssh, down: several machines in QEMU as one cluster", cmdCluster},
+		{"publish", "give an image to a cloud, or print the commands that do", cmdPublish},
 		{"demo-update", "show in QEMU an update that is kept and one that is not", cmdDemoUpdate},
 	}
 }
