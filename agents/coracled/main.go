@@ -20,17 +20,23 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/coracle-os/coracle/agents/curl"
 	"github.com/coracle-os/coracle/agents/etcdctl"
 	"github.com/coracle-os/coracle/agents/etcdutl"
+	"github.com/coracle-os/coracle/agents/fleet/ctl"
 	"github.com/coracle-os/coracle/agents/fleet/fleetd"
 	"github.com/coracle-os/coracle/agents/health"
 	"github.com/coracle-os/coracle/agents/kv"
 	"github.com/coracle-os/coracle/agents/kv/registry"
 	"github.com/coracle-os/coracle/agents/locksmith"
+	"github.com/coracle-os/coracle/agents/names"
+	"github.com/coracle-os/coracle/agents/overlay"
 	"github.com/coracle-os/coracle/agents/update/engine"
 	"github.com/coracle-os/coracle/agents/wget"
 	"github.com/coracle-os/coracle/rootfs/program"
 	"github.com/coracle-os/coracle/rootfs/userdata/fetch"
+	"github.com/coracle-os/coracle/rootfs/userdata/metadata"
+	"github.com/coracle-os/coracle/rootfs/userdata/platform"
 )
 
 func main() {
@@ -43,16 +49,21 @@ func main() {
 func programs() map[string]program.Main {
 	return map[string]program.Main{
 		"coracle-health": health.Main,
+		"curl":           curl.Main,
 		"discovery":      registry.Main,
 		"etcd":           kv.Main,
 		"etcdctl":        etcdctl.Main,
 		"etcdutl":        etcdutl.Main,
+		"flanneld":       overlay.Main,
+		"fleetctl":       ctl.Main,
 		"fleetd":         fleetd.Main,
 		"locksmithctl":   locksmith.CtlMain,
 		"locksmithd":     locksmith.Main,
+		"names":          names.Main,
 		"update-engine":  engine.Main,
 		"wget":           wget.Main,
 		fetch.Name:       fetch.Main,
+		platform.Program: metadata.Main,
 	}
 }
 

@@ -188,6 +188,7 @@ func (p *process) prepareMachine() {
 	p.warn(early.Seed("/", "/dev/urandom"))
 	go func() { p.warn(early.SaveSeed("/")) }()
 	p.warn(early.OEM("/sys", "/dev", p.boot.RootDevice, oemPath))
+	p.warn(early.Gettys("/", early.Consoles(os.DirFS("/sys"))))
 }
 
 func (p *process) identify() {

@@ -1,12 +1,15 @@
 // Command coracle builds, looks at, runs and publishes Coracle images.
 //
 //	coracle build        build the image that a recipe describes
+//	coracle convert      write an image in the form that a platform takes
 //	coracle run          boot an image in QEMU and log in
 //	coracle inspect      say what is in an image
 //	coracle verify       check an image's root against its root hash
 //	coracle key          make and change the keys that sign releases
 //	coracle release      publish an image as a release, give it to channels
 //	coracle bundle       write a release as one file
+//	coracle cluster      several machines on this computer, as one cluster
+//	coracle publish      give an image to a cloud, or print how
 //	coracle demo-update  show an update that is kept and one that is not
 //
 // Each command explains its flags with -h.
@@ -36,12 +39,15 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"build", "build the image that a recipe describes", cmdBuild},
+		{"convert", "write an image in the form that a platform takes", cmdConvert},
 		{"run", "boot an image in QEMU and log in", cmdRun},
 		{"inspect", "say what is in an image", cmdInspect},
 		{"verify", "check an image's root against its root hash", cmdVerify},
 		{"key", "make and change the keys that sign releases", cmdKey},
 		{"release", "publish an image as a release, give it to channels", cmdRelease},
 		{"bundle", "write a release as one file, for machines without a network", cmdBundle},
+		{"cluster", "up, status, ssh, down: several machines in QEMU as one cluster", cmdCluster},
+		{"publish", "give an image to a cloud, or print the commands that do", cmdPublish},
 		{"demo-update", "show in QEMU an update that is kept and one that is not", cmdDemoUpdate},
 	}
 }
@@ -69,9 +75,12 @@ func run(ctx context.Context, args []string, stdio program.Stdio) int {
 			continue
 		}
 		err := c.run(ctx, args[2:], stdio)
+		var code exitCode
 		switch {
 		case err == nil:
 			return 0
+		case errors.As(err, &code):
+			return int(code)
 		case errors.Is(err, flag.ErrHelp):
 			return 0
 		case errors.Is(err, errUsage):

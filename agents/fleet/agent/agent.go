@@ -177,7 +177,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	loops, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	var wg sync.WaitGroup
-	for _, loop := range []func(context.Context){a.watchInit, a.guard, a.worker, a.keeper, a.asker, a.follower, a.publisher} {
+	for _, loop := range []func(context.Context){a.watchInit, a.guard, a.worker, a.keeper, a.sentinel, a.asker, a.follower, a.publisher} {
 		wg.Go(func() { loop(loops) })
 	}
 	select {
@@ -284,8 +284,8 @@ func (a *Agent) left() []string {
 	return list
 }
 
-// leave takes the machine off the cluster. If that fails its lease ends by
-// itself.
+// leave takes the machine off the cluster. That the store does not hear of it
+// is no error: the lease ends by itself.
 func (a *Agent) leave() error {
 	if left := a.left(); len(left) > 0 {
 		return fmt.Errorf("units would not stop, so the machine stays in the cluster until its lease ends: %q", left)
@@ -299,7 +299,8 @@ func (a *Agent) leave() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	if err := a.cfg.Store.Leave(ctx, lease); err != nil {
-		return fmt.Errorf("%w: the machine's lease ends in %s", err, a.cfg.TTL)
+		a.cfg.Log.Warn("The cluster cannot be told that the machine leaves; it finds out when the lease ends", "seconds", a.cfg.TTL.Seconds(), "error", err)
+		return nil
 	}
 	a.save(func(m *memory.Machine) { m.Lease, m.Sent = 0, 0 })
 	return nil

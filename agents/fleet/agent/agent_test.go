@@ -221,6 +221,7 @@ func (b *box) awaitActive(unit, active string) {
 }
 
 func TestLifeOfAUnit(t *testing.T) {
+	t.Parallel()
 	k := newKV(t)
 	b := k.box("m1").start()
 	b.registered()
@@ -255,6 +256,7 @@ func TestLifeOfAUnit(t *testing.T) {
 
 // Tokens that come in one transaction have one revision.
 func TestManyAtOnce(t *testing.T) {
+	t.Parallel()
 	k := newKV(t)
 	b := k.box("m1").start()
 	b.registered()
@@ -275,6 +277,7 @@ func TestManyAtOnce(t *testing.T) {
 // A unit whose start is refused does not keep others from starting, and is
 // tried again.
 func TestOneFails(t *testing.T) {
+	t.Parallel()
 	k := newKV(t)
 	b := k.box("m1").start()
 	b.init.mu.Lock()
@@ -295,6 +298,7 @@ func TestOneFails(t *testing.T) {
 // TestRestart kills the agent and begins it again: the lease is the same and no
 // unit was touched, even one that had ended by itself.
 func TestRestart(t *testing.T) {
+	t.Parallel()
 	k := newKV(t)
 	b := k.box("m1").start()
 	for _, unit := range []string{"a.service", "b.service"} {
@@ -326,6 +330,7 @@ func TestRestart(t *testing.T) {
 
 // TestLeave is SIGTERM.
 func TestLeave(t *testing.T) {
+	t.Parallel()
 	k := newKV(t)
 	b := k.box("m1").start()
 	b.init.mu.Lock()
@@ -352,8 +357,26 @@ func TestLeave(t *testing.T) {
 	}
 }
 
+// TestLeaveWithoutStore is SIGTERM while the store is away: units stop all the
+// same, and it is no failure.
+func TestLeaveWithoutStore(t *testing.T) {
+	t.Parallel()
+	k := newKV(t)
+	b := k.box("m1").start()
+	k.place("m1", "a.service", "1", fleet.Launched)
+	b.awaitActive("a.service", "active")
+	k.stop()
+	if err := b.stop(); err != nil {
+		t.Error(err)
+	}
+	if f, _ := b.init.Files(); len(f) > 0 || b.init.active("a.service") != "inactive" {
+		t.Errorf("PID 1 has %q, a.service is %s", f, b.init.active("a.service"))
+	}
+}
+
 // TestSameID is two machines with one machine id.
 func TestSameID(t *testing.T) {
+	t.Parallel()
 	k := newKV(t)
 	first, second := k.box("m1").start(), k.box("m1")
 	first.registered()
@@ -376,6 +399,7 @@ func TestSameID(t *testing.T) {
 
 // TestStoreLost stops the whole store for longer than the TTL: no unit stops.
 func TestStoreLost(t *testing.T) {
+	t.Parallel()
 	k := newKV(t)
 	b := k.box("m1").start()
 	k.place("m1", "a.service", "1", fleet.Launched)
@@ -403,8 +427,10 @@ func TestStoreLost(t *testing.T) {
 // TestPaused lets the machine's clock pass the end of the lease in one step, as
 // for a virtual machine that was suspended: tokens that are there still hold.
 func TestPaused(t *testing.T) {
+	t.Parallel()
 	for _, taken := range []bool{false, true} {
 		t.Run(fmt.Sprint("taken ", taken), func(t *testing.T) {
+			t.Parallel()
 			k := newKV(t)
 			b := k.box("m1").start()
 			k.place("m1", "a.service", "1", fleet.Launched)

@@ -31,6 +31,9 @@ func (a *Agent) keeper(ctx context.Context) {
 			return
 		case err != nil:
 			pause = a.cfg.TTL / 30
+			if errors.Is(err, store.ErrLeaseGone) {
+				pause = 0 // the engine waits for a moment
+			}
 			a.setProblem(err)
 			if err.Error() != said {
 				said = err.Error()
@@ -54,6 +57,24 @@ func (a *Agent) keeper(ctx context.Context) {
 		if now >= refreshAt && a.registered() {
 			refreshAt = now + time.Minute
 			written = a.refresh(ctx, written)
+		}
+	}
+}
+
+// sentinel has the keeper look at once when the registration vanishes: the
+// store can end a lease that was renewed (see package fence), and what is
+// registered again soon loses nothing.
+func (a *Agent) sentinel(ctx context.Context) {
+	for ctx.Err() == nil {
+		a.mu.Lock()
+		revision := a.object
+		a.mu.Unlock()
+		if revision != 0 && a.cfg.Store.Gone(ctx, revision) == nil {
+			poke(a.renew)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(a.cfg.TTL / 60):
 		}
 	}
 }
@@ -82,7 +103,7 @@ func (a *Agent) renewLease(ctx context.Context) error {
 	err := a.cfg.Store.Renew(ctx, a.lease)
 	if errors.Is(err, store.ErrLeaseGone) {
 		a.unregister()
-		return fmt.Errorf("the machine's lease has ended: it was not renewed in %s", a.cfg.TTL)
+		return fmt.Errorf("%w; its TTL is %s", err, a.cfg.TTL)
 	}
 	if err == nil {
 		a.renewed(sent)

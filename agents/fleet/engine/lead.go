@@ -31,12 +31,14 @@ type reign struct {
 	again  time.Time            // when time alone makes a difference; zero is never
 	unused map[string]time.Time // contents since they are so
 	broken map[string]string    // units that decide cannot bear, with their hashes
+	losses losses
+	most   bool // of the machines are waited for
 }
 
 // lead decides and writes until ctx ends or the leadership does.
 func (e *engine) lead(ctx context.Context, l registry.Leadership) error {
 	r := reign{
-		engine: e, Leadership: l, unused: map[string]time.Time{}, broken: map[string]string{},
+		engine: e, Leadership: l, unused: map[string]time.Time{}, broken: map[string]string{}, losses: losses{notice: notice, wait: e.TTL / 2},
 		mirror: mirror.New(e.Registry.Client, mirror.Options{Prefix: e.Registry.Keys.Prefix, Log: e.Log, Now: e.Now}),
 	}
 	defer r.mirror.Close()
@@ -112,6 +114,7 @@ func (r *reign) pass(ctx context.Context, view *mirror.View) (int64, error) {
 	if d := view.DrainEnds(); !d.IsZero() && (r.again.IsZero() || d.Before(r.again)) {
 		r.again = d
 	}
+	result.Tasks = r.patient(view.Snapshot, result.Tasks)
 	r.Metrics.saw(view.Snapshot, len(result.Unplaced))
 	if len(result.Tasks) == 0 {
 		r.Metrics.passed(time.Since(start))
@@ -133,6 +136,20 @@ func (r *reign) pass(ctx context.Context, view *mirror.View) (int64, error) {
 	r.Metrics.passed(took)
 	r.Log.Info(fmt.Sprintf("Engine completed reconciliation in %s", took.Round(time.Microsecond)), "tasks", len(applied.Done))
 	return applied.Revision, nil
+}
+
+// patient leaves out what is done only if machines do not come back, and sees to
+// it that this is looked at again.
+func (r *reign) patient(s *fleet.Snapshot, tasks []fleet.Task) []fleet.Task {
+	waitFor, again, most := r.losses.hold(s, r.Now())
+	if waitFor != nil && (r.again.IsZero() || again.Before(r.again)) {
+		r.again = again
+	}
+	if most && !r.most {
+		r.Log.Warn("Most machines are lost at one time; waiting for them before their units start elsewhere", "lost", len(waitFor), "left", len(s.Machines), "seconds", r.losses.wait.Seconds())
+	}
+	r.most = most
+	return spare(tasks, waitFor)
 }
 
 // matters tells if a snapshot may give other tasks than the one before: states

@@ -3,6 +3,8 @@ package lab
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -87,7 +89,8 @@ func faults() []fault {
 		{"freeze the store's leader", false, func(c *chaos) {
 			m := c.leader()
 			m.signal(unix.SIGSTOP)
-			c.wait(ttl)
+			// It ends the leases of all when it goes on; the engine waits.
+			c.wait(ttl + time.Second)
 			m.signal(unix.SIGCONT)
 		}},
 		{"cut a machine off for a moment", false, func(c *chaos) {
@@ -119,7 +122,7 @@ func faults() []fault {
 // missing tells which unit does not run as it should at this moment.
 func (c *chaos) missing() string {
 	count := map[string]int{}
-	for _, i := range running(c.instances(), now()) {
+	for _, i := range c.running() {
 		count[i.unit]++
 	}
 	for n := range c.units {
@@ -151,20 +154,30 @@ func (c *chaos) settled() {
 // round lets one fault happen and checks what the units say.
 func (c *chaos) round(n int, f fault) {
 	c.t.Helper()
-	before := running(c.instances(), now())
+	before := c.running()
 	begin := time.Now()
 	f.run(c)
 	c.settled()
 	c.t.Logf("round %d: %s (%s)", n, f.name, time.Since(begin).Round(100*time.Millisecond))
 	after := map[string]bool{}
-	for _, i := range running(c.instances(), now()) {
+	for _, i := range c.running() {
 		after[i.machine+i.unit+i.id] = true
 	}
 	for _, i := range before {
 		if !f.moves && !after[i.machine+i.unit+i.id] {
-			c.t.Errorf("round %d, %s: %v was stopped", n, f.name, i)
+			c.t.Errorf("round %d, %s: %v was stopped\n%s", n, f.name, i, c.said(i.machine))
 		}
 	}
+}
+
+// said is the end of what the fleetd of a machine has logged.
+func (l *lab) said(machine string) []byte {
+	for _, m := range l.machines {
+		if b, err := os.ReadFile(filepath.Join(m.dir, "fleetd.log")); err == nil && m.name == machine {
+			return b[max(0, len(b)-3000):]
+		}
+	}
+	return nil
 }
 
 // rounds is how many the unit tests of every change can afford: each fault

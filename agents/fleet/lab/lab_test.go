@@ -190,6 +190,9 @@ type machine struct {
 	cmd  *exec.Cmd
 }
 
+// newMachine makes a machine that is off. Its fleet.service is the base's with
+// times for the lab's TTL: from a renewal to a fleetd that was frozen and runs
+// again must be less than to the stop of its units.
 func (l *lab) newMachine(i int, endpoints string) *machine {
 	l.t.Helper()
 	m := &machine{lab: l, name: fmt.Sprintf("m%d", i), id: fmt.Sprintf("%032x", i+1), dir: l.t.TempDir()}
@@ -205,7 +208,7 @@ Environment=LAB_PROGRAM=fleetd FLEET_ETCD_SERVERS=%s FLEET_PUBLIC_IP=10.79.0.%d 
 ExecStart=/box/test
 Restart=always
 RestartSec=100ms
-WatchdogSec=1500ms
+WatchdogSec=1s
 WatchdogSignal=SIGKILL
 TimeoutStopSec=30
 StandardOutput=append:/var/lib/fleetd.log

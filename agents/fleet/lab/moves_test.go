@@ -11,7 +11,7 @@ import (
 
 // on lists the machines on which a unit runs now.
 func (l *lab) on(unit string) (names []string) {
-	for _, i := range running(l.instances(), now()) {
+	for _, i := range l.running() {
 		if i.unit == unit {
 			names = append(names, i.machine)
 		}

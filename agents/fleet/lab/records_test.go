@@ -83,9 +83,11 @@ func twice(list []instance, global func(unit string) bool) (longest time.Duratio
 // stale is how long a unit has written nothing that does not run any more.
 const stale = 300 * time.Millisecond
 
-// running are the instances that wrote within the last moment.
-func running(list []instance, at time.Duration) []instance {
-	return slices.DeleteFunc(slices.Clone(list), func(i instance) bool { return i.stopped || i.last < at-stale })
+// running are the instances that run now.
+func (l *lab) running() []instance {
+	l.t.Helper()
+	at := now() // before reading: there may be much to read
+	return slices.DeleteFunc(l.instances(), func(i instance) bool { return i.stopped || i.last < at-stale })
 }
 
 func TestTwice(t *testing.T) {

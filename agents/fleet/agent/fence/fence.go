@@ -35,6 +35,12 @@
 // the others may lead on, and has counted the time. A store that hangs as a whole
 // for TTL - Budget is therefore as if the machine were cut off.
 //
+// A leader of the store that alone was frozen for longer than TTL, and goes on
+// when another leads already, ends leases that its successor had renewed (etcd
+// 3.7). The machine sees its registration vanish and registers again at once,
+// and the engine waits for a moment before it moves what a machine had (package
+// engine, losses).
+//
 // What fencing cannot see through: a packet filter that refuses connections in
 // the name of live members looks like members that are down.
 package fence

@@ -108,6 +108,24 @@ func (s Store) Register(ctx context.Context, m fleet.Machine, lease, expect int6
 	return r.Header.Revision, nil
 }
 
+// Gone returns when the registration that was written at revision is not there
+// any more, or with an error when that cannot be seen.
+func (s Store) Gone(ctx context.Context, revision int64) error {
+	ctx, cancel := context.WithCancel(follow.Context(ctx))
+	defer cancel()
+	for answer := range s.Client.Watch(ctx, s.Keys.Machine(s.ID), clientv3.WithRev(revision+1)) {
+		if err := answer.Err(); err != nil {
+			return follow.Wrap("watch the machine's registration", err)
+		}
+		for _, e := range answer.Events {
+			if e.Type == mvccpb.DELETE {
+				return nil
+			}
+		}
+	}
+	return errors.Join(errors.New("watch the machine's registration: the watch ended"), ctx.Err())
+}
+
 // Schedule reads the machine's tokens and the revision of which they are.
 func (s Store) Schedule(ctx context.Context) ([]Token, int64, error) {
 	all, revision, err := follow.List(ctx, s.Client, s.Keys.Schedule(s.ID))
