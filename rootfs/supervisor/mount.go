@@ -250,9 +250,8 @@ func (s *Supervisor) adopted(unitName string) *unit.Unit {
 }
 
 // WatchMounts tells mount units what others mount and unmount, until watching
-// fails. The kernel's table is opened anew for each wait, since kernels tell of
-// the second of two changes only those who have (seen with 6.18); and opened
-// before it is looked at, so that nothing is missed.
+// fails. Kernels do not tell of every change (seen with 6.18: unmounting), so the
+// table is looked at from time to time as well.
 func (s *Supervisor) WatchMounts() error {
 	for {
 		f, err := os.Open(s.cfg.Proc + "/self/mountinfo")
@@ -261,7 +260,7 @@ func (s *Supervisor) WatchMounts() error {
 		}
 		s.Post(s.mountsChanged)
 		fds := []unix.PollFd{{Fd: int32(f.Fd()), Events: unix.POLLPRI}}
-		_, err = unix.Poll(fds, -1)
+		_, err = unix.Poll(fds, int(mountInterval.Milliseconds()))
 		f.Close()
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			return fmt.Errorf("watch mounts: %w", err)
@@ -270,11 +269,22 @@ func (s *Supervisor) WatchMounts() error {
 	}
 }
 
+// mountInterval is how late an unmounting may be noticed that nobody told of.
+const mountInterval = 2 * time.Second
+
 // mountPause bounds how often the table is read: containers change it a lot.
 const mountPause = 20 * time.Millisecond
 
 // mountsChanged looks at the table; it runs in the loop.
 func (s *Supervisor) mountsChanged() {
+	any := false
+	for _, l := range s.units {
+		_, ok := l.d.(*mountDriver)
+		any = any || ok
+	}
+	if !any {
+		return
+	}
 	mounted := map[string]bool{}
 	for _, e := range s.mounts() {
 		mounted[e.Where] = mounted[e.Where] || e.Type != "autofs"
