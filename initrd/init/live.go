@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/coracle-os/coracle/image/livename"
 	"github.com/coracle-os/coracle/initrd/cmdline"
 	"github.com/coracle-os/coracle/initrd/live"
 	"github.com/coracle-os/coracle/initrd/partition"
@@ -18,8 +19,8 @@ import (
 
 // liveModules are needed for a root in files, beside sysModules.
 var liveModules = map[string][]string{
-	live.Memory: {"loop"},
-	live.Medium: {"loop", "isofs"},
+	livename.Memory: {"loop"},
+	livename.Medium: {"loop", "isofs"},
 }
 
 // Directories of a live system that outlast stage 1.
@@ -30,12 +31,12 @@ const (
 
 // readLive reads the arguments of live systems.
 func (b *boot) readLive(args cmdline.Args) error {
-	value, found := args.Lookup(live.RootArgument)
+	value, found := args.Lookup(livename.RootArgument)
 	if !found {
 		return nil
 	}
 	if liveModules[value] == nil {
-		return fmt.Errorf("%s=%q: write %s or %s", live.RootArgument, value, live.Memory, live.Medium)
+		return fmt.Errorf("%s=%q: write %s or %s", livename.RootArgument, value, livename.Memory, livename.Medium)
 	}
 	b.info.Live = value
 	b.counted = true // there is no other release to fall back to
@@ -79,10 +80,10 @@ func findRoot(ctx context.Context, b *boot) error {
 
 // liveFiles finds the files of the root, and keeps those that an installer needs.
 func (b *boot) liveFiles() (live.Files, error) {
-	if b.info.Live == live.Medium {
+	if b.info.Live == livename.Medium {
 		return b.mountMedium()
 	}
-	dir := filepath.Join("/", live.Directory)
+	dir := filepath.Join("/", livename.Directory)
 	files, err := live.In(dir, b.rootHash)
 	if errors.Is(err, live.ErrNoFiles) {
 		return files, fmt.Errorf("%w: give the kernel root.cpio.zst as a second initrd; %d MiB of memory may also be too few to unpack it", err, memory()>>20)
@@ -123,7 +124,7 @@ func (b *boot) mountMedium() (files live.Files, err error) {
 			}
 		}
 	}
-	return files, fmt.Errorf("find the medium that the machine was started from (label %s): %w", live.VolumeLabel, err)
+	return files, fmt.Errorf("find the medium that the machine was started from (label %s): %w", livename.VolumeLabel, err)
 }
 
 func (b *boot) tryMedium(medium string) (live.Files, error) {
@@ -133,7 +134,7 @@ func (b *boot) tryMedium(medium string) (live.Files, error) {
 	if err := unix.Mount(medium, mediumDir, "iso9660", unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return live.Files{}, fmt.Errorf("mount %s: %w", medium, err)
 	}
-	dir := filepath.Join(mediumDir, live.Directory)
+	dir := filepath.Join(mediumDir, livename.Directory)
 	files, err := live.In(dir, b.rootHash)
 	if err != nil {
 		_ = unix.Unmount(mediumDir, 0)

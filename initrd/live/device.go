@@ -10,11 +10,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/coracle-os/coracle/image/livename"
 	"github.com/coracle-os/coracle/initrd/cmdline"
 )
-
-// VolumeLabel is the volume identifier of a medium.
-const VolumeLabel = "CORACLE"
 
 // StateLabel is the label of a state file system.
 const StateLabel = "STATE"
@@ -37,7 +35,7 @@ func ParseState(args cmdline.Args, kind string) (State, error) {
 	_, installs := args.Lookup("coracle.install")
 	label, isLabel := strings.CutPrefix(value, "LABEL=")
 	switch {
-	case !found && (installs || kind == Medium):
+	case !found && (installs || kind == livename.Medium):
 		s.Memory = true
 	case !found:
 		s.Label = StateLabel
@@ -94,7 +92,7 @@ func ByLabel(nodes []string, label string) (string, bool) {
 func Media(nodes []string) (media []string) {
 	for _, node := range nodes {
 		text, err := field(node, 16*2048, 72)
-		if err == nil && string(text[:6]) == "\x01CD001" && strings.TrimRight(string(text[40:]), " ") == VolumeLabel {
+		if err == nil && string(text[:6]) == "\x01CD001" && strings.TrimRight(string(text[40:]), " ") == livename.VolumeLabel {
 			media = append(media, node)
 		}
 	}

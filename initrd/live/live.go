@@ -15,29 +15,9 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/coracle-os/coracle/image/livename"
 	"github.com/coracle-os/coracle/initrd/dmverity"
 	"golang.org/x/sys/unix"
-)
-
-// Kinds of live systems, the values of RootArgument.
-const (
-	Memory = "memory"
-	Medium = "medium"
-)
-
-// RootArgument is the kernel argument that makes a system a live one.
-const RootArgument = "coracle.live"
-
-// Directory is where the files are, in the initrd and on the medium.
-const Directory = "coracle"
-
-// Names of the files in Directory. Those of the boot loader are for the
-// installer and may be missing.
-const (
-	RootName   = "root.erofs"
-	HashesName = "root.verity"
-	UKIName    = "coracle.efi"
-	LoaderName = "systemd-bootx64.efi"
 )
 
 // ErrNoFiles says that a directory does not hold a root.
@@ -49,7 +29,7 @@ type Files struct{ Root, Hashes string }
 // In gives the files below dir, after a look at whether they belong to the root
 // hash and are whole.
 func In(dir string, rootHash [32]byte) (Files, error) {
-	f := Files{Root: filepath.Join(dir, RootName), Hashes: filepath.Join(dir, HashesName)}
+	f := Files{Root: filepath.Join(dir, livename.Root), Hashes: filepath.Join(dir, livename.Hashes)}
 	info, err := os.Stat(f.Root)
 	if err != nil {
 		return f, fmt.Errorf("%w: %w", ErrNoFiles, err)
@@ -113,7 +93,7 @@ func configure(device string, backing *os.File) error {
 // was there.
 func CopyBootFiles(from, to string) (whole bool, err error) {
 	whole = true
-	for _, name := range []string{UKIName, LoaderName} {
+	for _, name := range []string{livename.UKI, livename.Loader} {
 		content, err := os.ReadFile(filepath.Join(from, name))
 		if errors.Is(err, os.ErrNotExist) {
 			whole = false
