@@ -20,12 +20,14 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/coracle-os/coracle/agents/diskinstall"
 	"github.com/coracle-os/coracle/agents/etcdctl"
 	"github.com/coracle-os/coracle/agents/etcdutl"
 	"github.com/coracle-os/coracle/agents/health"
 	"github.com/coracle-os/coracle/agents/kv"
 	"github.com/coracle-os/coracle/agents/kv/registry"
 	"github.com/coracle-os/coracle/agents/locksmith"
+	"github.com/coracle-os/coracle/agents/reset"
 	"github.com/coracle-os/coracle/agents/update/engine"
 	"github.com/coracle-os/coracle/agents/wget"
 	"github.com/coracle-os/coracle/rootfs/program"
@@ -41,16 +43,18 @@ func main() {
 // programs are the names that coracled answers to.
 func programs() map[string]program.Main {
 	return map[string]program.Main{
-		"coracle-health": health.Main,
-		"discovery":      registry.Main,
-		"etcd":           kv.Main,
-		"etcdctl":        etcdctl.Main,
-		"etcdutl":        etcdutl.Main,
-		"locksmithctl":   locksmith.CtlMain,
-		"locksmithd":     locksmith.Main,
-		"update-engine":  engine.Main,
-		"wget":           wget.Main,
-		fetch.Name:       fetch.Main,
+		"coracle-health":  health.Main,
+		"coracle-install": diskinstall.Main,
+		"coracle-reset":   reset.Main,
+		"discovery":       registry.Main,
+		"etcd":            kv.Main,
+		"etcdctl":         etcdctl.Main,
+		"etcdutl":         etcdutl.Main,
+		"locksmithctl":    locksmith.CtlMain,
+		"locksmithd":      locksmith.Main,
+		"update-engine":   engine.Main,
+		"wget":            wget.Main,
+		fetch.Name:        fetch.Main,
 	}
 }
 
