@@ -73,7 +73,7 @@ func makeSample(t *testing.T) sample {
 		uki.Section{Name: ".cmdline", Data: []byte("roothash=" + s.rootHash + " quiet")},
 		uki.Section{Name: ".linux", Data: bytes.Repeat([]byte("linux"), 50_000)}))
 	boot := ok[tree.Tree](t)(tree.New(tree.File("EFI/Linux/coracle-1.2.3.efi", 0o644, entry), tree.File("EFI/BOOT/BOOTX64.EFI", 0o644, []byte("loader"))))
-	sizes := gpt.Sizes{BIOSBoot: mib, ESP: 64 * mib, Root: 8 * mib, RootVerity: mib, OEM: mib, State: mib}
+	sizes := gpt.Sizes{BIOSBoot: mib, ESP: 34 * mib, Root: 8 * mib, RootVerity: mib, OEM: mib, State: mib}
 	if err := esp.Write(fat, sizes.ESP, boot, esp.Options{Label: "ESP"}); err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func write(t *testing.T, name string, content []byte) {
 func newDisk(t *testing.T, size int64) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "disk")
-	write(t, name, bytes.Repeat([]byte{0xa5}, 128*mib))
+	write(t, name, bytes.Repeat([]byte{0xa5}, 64*mib))
 	if err := os.Truncate(name, size); err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +175,7 @@ func TestImages(t *testing.T) {
 		{s.compressed, strings.ToUpper(s.digest), ""},
 		{server.URL + "/coracle.raw.zst", "", none},
 	} {
-		disk := newDisk(t, 200*mib)
+		disk := newDisk(t, 80*mib)
 		said, err := installTo(t, disk, &source.Image{Name: c.name, Digest: c.digest}, nil)
 		if err != nil {
 			t.Errorf("%s: %v", c.name, err)
@@ -189,7 +189,7 @@ func TestImages(t *testing.T) {
 	// The digest is found beside the image, as the builder leaves it.
 	write(t, filepath.Join(filepath.Dir(s.raw), "manifest.json"), []byte(`{"results": [{"name": "coracle.raw", "sha256": "`+s.digest+`"}]}`))
 	for _, name := range []string{s.raw, server.URL + "/coracle.raw.zst"} {
-		if said, err := installTo(t, newDisk(t, 200*mib), &source.Image{Name: name}, nil); err != nil || strings.Contains(said, none) {
+		if said, err := installTo(t, newDisk(t, 80*mib), &source.Image{Name: name}, nil); err != nil || strings.Contains(said, none) {
 			t.Errorf("%s with its manifest: %v, %q", name, err, said)
 		}
 	}
@@ -200,7 +200,7 @@ func TestBadImages(t *testing.T) {
 	content := ok[[]byte](t)(os.ReadFile(s.raw))
 	compressed := ok[[]byte](t)(os.ReadFile(s.compressed))
 	flipped := bytes.Clone(content)
-	flipped[(1+1+64)*mib+2*mib] ^= 1 // in the root
+	flipped[(1+1+34)*mib+2*mib] ^= 1 // in the root
 	noTable := bytes.Clone(content)
 	clear(noTable[:mib])
 	for name, c := range map[string]struct {
@@ -217,7 +217,7 @@ func TestBadImages(t *testing.T) {
 		"no table":       {noTable, "", source.ErrNotImage},
 		"too long":       {append(bytes.Clone(content), 1), "", source.ErrNotImage},
 	} {
-		disk, image := newDisk(t, 200*mib), filepath.Join(t.TempDir(), "image")
+		disk, image := newDisk(t, 80*mib), filepath.Join(t.TempDir(), "image")
 		write(t, image, c.content)
 		if _, err := installTo(t, disk, &source.Image{Name: image, Digest: c.digest}, nil); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
@@ -227,7 +227,7 @@ func TestBadImages(t *testing.T) {
 		}
 	}
 	// A bad block without a digest: the root's own hash finds it.
-	image, disk := filepath.Join(t.TempDir(), "image"), newDisk(t, 200*mib)
+	image, disk := filepath.Join(t.TempDir(), "image"), newDisk(t, 80*mib)
 	write(t, image, flipped)
 	var bad *verity.BadBlockError
 	if _, err := installTo(t, disk, &source.Image{Name: image}, nil); !errors.As(err, &bad) || bootable(t, disk) {
@@ -239,11 +239,11 @@ func TestBadImages(t *testing.T) {
 func TestTooSmall(t *testing.T) {
 	s := makeSample(t)
 	for _, from := range []source.Source{&source.Image{Name: s.raw}, &s.running} {
-		disk := newDisk(t, 64*mib)
+		disk := newDisk(t, 40*mib)
 		if _, err := installTo(t, disk, from, nil); !errors.Is(err, target.ErrTooSmall) {
 			t.Errorf("%T: %v", from, err)
 		}
-		if content := ok[[]byte](t)(os.ReadFile(disk)); !bytes.Equal(content, bytes.Repeat([]byte{0xa5}, 64*mib)) {
+		if content := ok[[]byte](t)(os.ReadFile(disk)); !bytes.Equal(content, bytes.Repeat([]byte{0xa5}, 40*mib)) {
 			t.Errorf("%T: the disk was written to", from)
 		}
 	}
@@ -308,7 +308,7 @@ func (c *cutter) WriteAt(b []byte, at int64) (int, error) {
 func TestCutAtRandom(t *testing.T) {
 	s := makeSample(t)
 	random := rand.New(rand.NewPCG(1, 2))
-	disk := newDisk(t, 200*mib)
+	disk := newDisk(t, 80*mib)
 	image := func() source.Source { return &source.Image{Name: s.raw, Digest: s.digest} }
 	if _, err := installTo(t, disk, image(), nil); err != nil {
 		t.Fatal(err)
@@ -334,7 +334,7 @@ func TestCutAtRandom(t *testing.T) {
 
 func TestStopped(t *testing.T) {
 	s := makeSample(t)
-	disk := newDisk(t, 200*mib)
+	disk := newDisk(t, 80*mib)
 	d, done, err := target.Open(disk)
 	if err != nil {
 		t.Fatal(err)

@@ -36,7 +36,7 @@ type options struct {
 	channel, version, server, trust     string
 	loader                              string
 	unattended                          bool
-	after                               string
+	report, after                       string
 }
 
 // errUsage says that the command line is not understood and that this was said.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/coracle-os/coracle/initrd/cmdline"
 	"github.com/coracle-os/coracle/rootfs/program"
+	userdata "github.com/coracle-os/coracle/rootfs/userdata/fetch"
 )
 
 // Arguments reads the kernel arguments of an installation that nobody watches:
@@ -19,6 +20,7 @@ import (
 //	coracle.image=ADDRESS        -f; coracle.image-sha256=DIGEST goes with it
 //	coracle.install-channel=NAME -C, and coracle.install-server=ADDRESS
 //	coracle.install-version=V    -V
+//	coracle.report=ADDRESS       asked for when all is done, so that a boot server knows
 //	coracle.after=WORD           then reboot (the default), poweroff, or stay
 func Arguments(line string) (options, error) {
 	args := cmdline.Parse(line)
@@ -29,7 +31,7 @@ func Arguments(line string) (options, error) {
 	o := options{
 		disk: value("coracle.install"), config: value("coracle.config"), file: value("coracle.image"), digest: value("coracle.image-sha256"),
 		channel: value("coracle.install-channel"), server: value("coracle.install-server"), version: value("coracle.install-version"),
-		after: value("coracle.after"),
+		report: value("coracle.report"), after: value("coracle.after"),
 	}
 	if o.after == "" {
 		o.after = "reboot"
@@ -70,6 +72,12 @@ func unattended(ctx context.Context, stdio program.Stdio) error {
 	}
 	if err := run(ctx, o, stdio); err != nil {
 		return err
+	}
+	if o.report != "" {
+		if _, err := (userdata.Getter{}).Get(ctx, o.report); err != nil {
+			// To restart now might be to install again and again.
+			return fmt.Errorf("the disk is ready, but the boot server cannot be told: %w", err)
+		}
 	}
 	if o.after == "stay" {
 		return nil

@@ -7,6 +7,7 @@
 //	coracle key          make and change the keys that sign releases
 //	coracle release      publish an image as a release, give it to channels
 //	coracle bundle       write a release as one file
+//	coracle pxe          write the files of a network boot, and start machines from them
 //	coracle demo-update  show an update that is kept and one that is not
 //
 // Each command explains its flags with -h.
@@ -42,6 +43,7 @@ func commands() []command {
 		{"key", "make and change the keys that sign releases", cmdKey},
 		{"release", "publish an image as a release, give it to channels", cmdRelease},
 		{"bundle", "write a release as one file, for machines without a network", cmdBundle},
+		{"pxe", "start machines over the network", cmdPXE},
 		{"demo-update", "show in QEMU an update that is kept and one that is not", cmdDemoUpdate},
 	}
 }
