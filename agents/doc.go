@@ -1,17 +1,23 @@
-// Package agents is the folder of the daemons: KV, SSH server, updates, health
-// and reboots.
+// Package agents is the folder of the daemons: KV, scheduler, SSH server,
+// updates, health and reboots.
 //
 // All but sshd and docker-init are one binary, coracled, called by many names:
-// etcd, etcdctl, etcdutl, discovery, update-engine, coracle-health, locksmithd,
-// locksmithctl, wget. Daemons are units of their own: systemctl status etcd.
+// etcd, etcdctl, etcdutl, discovery, fleetd, fleetctl, update-engine, coracle-health,
+// locksmithd, locksmithctl, wget. Daemons are units of their own: systemctl status etcd.
 //
 //	etcd           /var/lib/etcd; clients on 2379 and 4001; ETCD_* as of 3, 2 and 0.4; a cluster by
 //	               ETCD_INITIAL_CLUSTER, ETCD_DISCOVERY, ETCD_DISCOVERY_SRV, or ETCD_JOIN and _JOIN_TOKEN;
 //	               ETCD_TLS=auto or ETCD_TLS_CA_FILE: certificates; port 2378 hands the authority on
 //	discovery      /etc/coracle/discovery.env; /new?size=N on port 8087, tokens in the machine's etcd
+//	fleetd         /etc/fleet/fleet.conf and FLEET_*, or coreos.fleet; off until fleet.service is started;
+//	               the API on /run/fleet.sock, over TCP by a drop-in of fleet.socket (FLEET_TLS_CAFILE,
+//	               _CERTFILE, _KEYFILE); SIGHUP reads the settings anew, SIGTERM takes the units away
+//	fleetctl       the scheduler's commands, through /run/fleet.sock or --tunnel HOST; FLEETCTL_*;
+//	               ~/.fleetctl/known_hosts; fleetctl help
 //	sshd           keys only; host keys are made on the first boot and kept
 //	update-engine  /etc/coreos/update.conf: GROUP, SERVER; talk to it with updatectl
-//	locksmithd     REBOOT_STRATEGY, LOCKSMITHD_REBOOT_WINDOW_START and _LENGTH
+//	locksmithd     REBOOT_STRATEGY, LOCKSMITHD_REBOOT_WINDOW_START and _LENGTH; DRAIN_TIMEOUT (2m): how
+//	               long the scheduler's units may take to leave before a reboot, 0s to leave them
 //	coracle-health /etc/coracle/health.d/*.yaml: when is a new release good
 //
 // A new store has no users: who reaches its client ports may do everything. To
@@ -30,6 +36,7 @@
 // may, of version 3 nothing. Enabling with etcd 2's words makes a role guest that
 // may do everything, as it did there: take that away with etcdctl role revoke
 // guest --path '/*' --rw. Programs then need a name and a password: locksmithd
-// LOCKSMITHD_ETCD_USERNAME and _PASSWORD. Snapshots, healing and the members'
+// LOCKSMITHD_ETCD_USERNAME and _PASSWORD, fleetd FLEET_ETCD_USERNAME and
+// _PASSWORD. Snapshots, healing and the members'
 // health go on without.
 package agents

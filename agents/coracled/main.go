@@ -23,6 +23,8 @@ import (
 	"github.com/coracle-os/coracle/agents/diskinstall"
 	"github.com/coracle-os/coracle/agents/etcdctl"
 	"github.com/coracle-os/coracle/agents/etcdutl"
+	"github.com/coracle-os/coracle/agents/fleet/ctl"
+	"github.com/coracle-os/coracle/agents/fleet/fleetd"
 	"github.com/coracle-os/coracle/agents/health"
 	"github.com/coracle-os/coracle/agents/kv"
 	"github.com/coracle-os/coracle/agents/kv/registry"
@@ -50,6 +52,8 @@ func programs() map[string]program.Main {
 		"etcd":            kv.Main,
 		"etcdctl":         etcdctl.Main,
 		"etcdutl":         etcdutl.Main,
+		"fleetctl":        ctl.Main,
+		"fleetd":          fleetd.Main,
 		"locksmithctl":    locksmith.CtlMain,
 		"locksmithd":      locksmith.Main,
 		"update-engine":   engine.Main,

@@ -18,6 +18,7 @@ func TestRunPicksByName(t *testing.T) {
 		{[]string{"/usr/bin/etcd", "--version"}, 0, "etcd Version: 3.7.3", ""},
 		{[]string{"coracled", "etcd", "--version"}, 0, "etcd Version: 3.7.3", ""},
 		{[]string{"/usr/bin/etcdutl", "version"}, 0, "", ""},
+		{[]string{"/usr/bin/fleetd", "--version"}, 0, "fleetd version 1.0.0", ""},
 		{[]string{"coracled"}, 0, "Names: ", ""},
 		{[]string{"coracled", "fortune"}, 127, "", `no program "fortune"`},
 	} {

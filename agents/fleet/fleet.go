@@ -174,3 +174,7 @@ func (s *Snapshot) Unit(name string) *Unit {
 	}
 	return &s.Units[i]
 }
+
+// Version is the version of fleet whose words and behaviour these are, as
+// programs of its time ask for it.
+const Version = "1.0.0"

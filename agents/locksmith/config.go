@@ -44,6 +44,7 @@ type Config struct {
 	Strategy Strategy
 	Window   window.Window
 	Store    StoreConfig
+	Drain    time.Duration // how long units may take to leave before a reboot; 0 is not to drain
 }
 
 // StoreConfig says where the semaphore is and how to get there.
@@ -96,6 +97,12 @@ func ReadConfig(root string, environ []string, prefix string) (Config, error) {
 	c.Window, err = window.Parse(first("LOCKSMITHD_REBOOT_WINDOW_START", "REBOOT_WINDOW_START"), first("LOCKSMITHD_REBOOT_WINDOW_LENGTH", "REBOOT_WINDOW_LENGTH"))
 	if err != nil {
 		return c, fmt.Errorf("read settings: %w", err)
+	}
+	c.Drain = drainFor
+	if value := first("LOCKSMITHD_DRAIN_TIMEOUT", "DRAIN_TIMEOUT"); value != "" {
+		if c.Drain, err = time.ParseDuration(value); err != nil || c.Drain < 0 {
+			return c, fmt.Errorf("read settings: DRAIN_TIMEOUT=%s: give a time like 2m, or 0s to reboot without draining", value)
+		}
 	}
 	return c, nil
 }

@@ -49,7 +49,11 @@ func CtlMain(ctx context.Context, args []string, stdio program.Stdio) int {
 		fmt.Fprintf(stdio.Err, "locksmithctl: %v\n", err)
 		return 1
 	}
-	d := onMachine(config, id, stdio)
+	d, err := onMachine(config, id, stdio)
+	if err != nil {
+		fmt.Fprintf(stdio.Err, "locksmithctl: %v\n", err)
+		return 1
+	}
 	t := tool{Stdio: stdio, config: config, id: id, locks: d.locks, flag: NeedReboot, reboot: func(ctx context.Context) error {
 		d.prepare(ctx)
 		return d.reboot(ctx)

@@ -53,6 +53,7 @@ type daemon struct {
 	active          func(context.Context) bool
 	people          func() bool // somebody is logged in
 	broadcast       func(text string)
+	drain           func(context.Context) (undo func(), err error)
 	prepare         func(context.Context) // what must be noted before a reboot
 	reboot          func(context.Context) error
 	state           func(string) // for Coordinator
@@ -183,8 +184,8 @@ func (d *daemon) take(ctx context.Context) error {
 	return nil
 }
 
-// leave reboots, after a warning when somebody is logged in. It returns false
-// when no release waits any more.
+// leave reboots, after a warning when somebody is logged in and after the
+// scheduler's units have left. It returns false when no release waits any more.
 func (d *daemon) leave(ctx context.Context) (bool, error) {
 	if d.pending() && d.people() {
 		d.broadcast(fmt.Sprintf("This machine reboots into a new release in %s.", peopleWait))
@@ -194,6 +195,17 @@ func (d *daemon) leave(ctx context.Context) (bool, error) {
 		}
 	}
 	if !d.pending() {
+		return false, nil
+	}
+	d.state("draining")
+	undo, err := d.drain(ctx)
+	if err != nil {
+		return false, err
+	}
+	if !d.pending() {
+		if undo != nil {
+			undo()
+		}
 		return false, nil
 	}
 	d.broadcast("This machine reboots into a new release now.")

@@ -6,7 +6,8 @@
 // What is new here: the store is etcd 3; a machine whose loss would break its
 // quorum does not take the lock; the lock is kept after the reboot until the
 // health gate has judged the new release, so that a bad one stops at the first
-// machines; and the default is best-effort. Left out on purpose: the D-Bus
+// machines; the scheduler's units leave a machine before it reboots
+// (DRAIN_TIMEOUT, 2m); and the default is best-effort. Left out on purpose: the D-Bus
 // interfaces of update_engine and logind. A file says that a release waits, and
 // PID 1 is asked for the reboot.
 package locksmith
@@ -38,7 +39,11 @@ func Main(ctx context.Context, _ []string, stdio program.Stdio) int {
 		fmt.Fprintf(stdio.Err, "locksmithd: %v\n", err)
 		return 1
 	}
-	d := onMachine(config, id, stdio)
+	d, err := onMachine(config, id, stdio)
+	if err != nil {
+		fmt.Fprintf(stdio.Err, "locksmithd: %v\n", err)
+		return 1
+	}
 	if err := d.run(ctx); err != nil && !errors.Is(err, context.Canceled) {
 		fmt.Fprintf(stdio.Err, "locksmithd: %v\n", err)
 		return 1
@@ -47,7 +52,7 @@ func Main(ctx context.Context, _ []string, stdio program.Stdio) int {
 }
 
 // onMachine is the daemon on the machine that this program runs on.
-func onMachine(config Config, id string, stdio program.Stdio) *daemon {
+func onMachine(config Config, id string, stdio program.Stdio) (*daemon, error) {
 	exists := func(path string) func() bool {
 		return func() bool { _, err := os.Stat(path); return err == nil }
 	}
@@ -68,7 +73,12 @@ func onMachine(config Config, id string, stdio program.Stdio) *daemon {
 		}
 		debug.FreeOSMemory()
 	}
-	return d
+	drainer, err := newDrainer(id, config.Drain, d.say)
+	if err != nil {
+		return nil, err
+	}
+	d.drain = drainer.drain
+	return d, nil
 }
 
 func machineID() (string, error) {

@@ -74,6 +74,7 @@ func TestReadConfig(t *testing.T) {
 	check(read("LOCKSMITHD_ENDPOINT=http://a:2379, http://b:2379", "LOCKSMITHD_GROUP=web", "LOCKSMITHD_REBOOT_WINDOW_START=04:00", "REBOOT_WINDOW_START=05:00"),
 		`etcd-lock 04:00 UTC for 1h0m0s ["http://a:2379" "http://b:2379"] web`)
 	check(read("REBOOT_STRATEGY=off", "REBOOT_WINDOW_LENGTH="), `off Thu 23:30 UTC for 1h0m0s ["http://127.0.0.1:2379"] `)
+	check(read("DRAIN_TIMEOUT=soon"), `read settings: DRAIN_TIMEOUT=soon: give a time like 2m, or 0s to reboot without draining`)
 	check(read("REBOOT_STRATEGY=never"), `read settings: REBOOT_STRATEGY=never: use one of ["reboot" "etcd-lock" "best-effort" "off"]`)
 	write("etc/coreos/update.conf", "REBOOT_WINDOW_START=04:00\n")
 	if got := read(); !strings.Contains(got, "without REBOOT_WINDOW_LENGTH") {
@@ -121,34 +122,40 @@ func TestDaemon(t *testing.T) {
 		judgedAt time.Duration
 		gone     [2]time.Duration // the release does not wait from then to then
 		window   [2]string
+		drain    time.Duration
 		want     []string
 	}{
 		{name: "off", strategy: Off, want: []string{"state off"}},
-		{name: "reboot", strategy: Reboot, store: true, want: []string{"state starting", "state running", "after 10s", "state waiting", "state rebooting", "reboot"}},
+		{name: "reboot", strategy: Reboot, store: true, want: []string{"state starting", "state running", "after 10s", "state waiting", "state draining", "state rebooting", "reboot"}},
 		{name: "somebody is logged in", strategy: Reboot, people: true,
-			want: []string{"state starting", "state running", "after 10s", "state waiting", "after 5m0s", "state rebooting", "reboot"}},
+			want: []string{"state starting", "state running", "after 10s", "state waiting", "after 5m0s", "state draining", "state rebooting", "reboot"}},
 		{name: "window", strategy: Reboot, window: [2]string{"00:02", "1m"},
-			want: []string{"state starting", "state running", "after 10s", "state waiting", "after 1m50s", "state rebooting", "reboot"}},
-		{name: "best-effort without a store", strategy: BestEffort, want: []string{"state starting", "state running", "after 10s", "state waiting", "state rebooting", "reboot"}},
+			want: []string{"state starting", "state running", "after 10s", "state waiting", "after 1m50s", "state draining", "state rebooting", "reboot"}},
+		{name: "best-effort without a store", strategy: BestEffort, want: []string{"state starting", "state running", "after 10s", "state waiting", "state draining", "state rebooting", "reboot"}},
 		{name: "best-effort with a store", strategy: BestEffort, store: true, lock: fakeLock{unlock: []error{semaphore.ErrNotHolder}, members: [][]Member{alone, alone}},
-			want: []string{"state starting", "unlock", "state running", "after 10s", "state waiting", "lock", "state rebooting", "reboot"}},
+			want: []string{"state starting", "unlock", "state running", "after 10s", "state waiting", "lock", "state draining", "state rebooting", "reboot"}},
 		{name: "its own lock goes once the release is judged", strategy: EtcdLock, judgedAt: 12 * time.Second,
-			want: []string{"state starting", "after 15s", "unlock", "state running", "state waiting", "lock", "state rebooting", "reboot"}},
+			want: []string{"state starting", "after 15s", "unlock", "state running", "state waiting", "lock", "state draining", "state rebooting", "reboot"}},
 		{name: "a release that nobody judges", strategy: EtcdLock, judgedAt: 100 * time.Hour,
-			want: []string{"state starting", "after 1h0m0s", "unlock", "state running", "state waiting", "lock", "state rebooting", "reboot"}},
+			want: []string{"state starting", "after 1h0m0s", "unlock", "state running", "state waiting", "lock", "state draining", "state rebooting", "reboot"}},
 		{name: "the store does not answer for a while, then others hold the lock", strategy: EtcdLock,
 			lock: fakeLock{unlock: []error{down, down}, lock: []error{full, full, full}},
 			want: []string{"state starting", "unlock", "after 5s", "unlock", "after 10s", "unlock", "state running", "state waiting",
-				"lock", "after 5s", "lock", "after 10s", "lock", "after 20s", "lock", "state rebooting", "reboot"}},
+				"lock", "after 5s", "lock", "after 10s", "lock", "after 20s", "lock", "state draining", "state rebooting", "reboot"}},
 		{name: "the quorum", strategy: EtcdLock, lock: fakeLock{members: [][]Member{fragile, fragile, alone, alone}},
-			want: []string{"state starting", "unlock", "state running", "after 10s", "state waiting", "after 15s", "lock", "state rebooting", "reboot"}},
+			want: []string{"state starting", "unlock", "state running", "after 10s", "state waiting", "after 15s", "lock", "state draining", "state rebooting", "reboot"}},
 		{name: "the quorum after the lock was taken", strategy: EtcdLock, lock: fakeLock{members: [][]Member{alone, fragile, alone, alone}},
-			want: []string{"state starting", "unlock", "state running", "after 10s", "state waiting", "lock", "unlock", "after 5s", "lock", "state rebooting", "reboot"}},
+			want: []string{"state starting", "unlock", "state running", "after 10s", "state waiting", "lock", "unlock", "after 5s", "lock", "state draining", "state rebooting", "reboot"}},
 		{name: "a newer release comes while people are warned", strategy: EtcdLock, people: true, gone: [2]time.Duration{time.Minute, 10 * time.Minute},
 			want: []string{"state starting", "unlock", "state running", "after 10s", "state waiting", "lock", "after 5m0s", "unlock", "state running",
-				"after 4m50s", "state waiting", "lock", "after 5m0s", "state rebooting", "reboot"}},
+				"after 4m50s", "state waiting", "lock", "after 5m0s", "state draining", "state rebooting", "reboot"}},
+		{name: "units leave", strategy: Reboot, drain: 20 * time.Second,
+			want: []string{"state starting", "state running", "after 10s", "state waiting", "state draining", "after 20s", "state rebooting", "reboot"}},
+		{name: "a newer release comes while units leave", strategy: Reboot, drain: time.Minute, gone: [2]time.Duration{30 * time.Second, 100 * time.Second},
+			want: []string{"state starting", "state running", "after 10s", "state waiting", "state draining", "after 1m0s", "undrain", "state running",
+				"after 30s", "state waiting", "state draining", "after 1m0s", "state rebooting", "reboot"}},
 		{name: "it holds the lock already", strategy: EtcdLock, lock: fakeLock{lock: []error{semaphore.ErrHolds}},
-			want: []string{"state starting", "unlock", "state running", "after 10s", "state waiting", "lock", "state rebooting", "reboot"}},
+			want: []string{"state starting", "unlock", "state running", "after 10s", "state waiting", "lock", "state draining", "state rebooting", "reboot"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var events []string
@@ -178,6 +185,10 @@ func TestDaemon(t *testing.T) {
 				judged: func() bool { return now.Sub(begin) >= tt.judgedAt },
 				active: func(context.Context) bool { return tt.store },
 				people: func() bool { return tt.people }, broadcast: func(string) {}, prepare: func(context.Context) {},
+				drain: func(context.Context) (func(), error) {
+					now, slept = now.Add(tt.drain), slept+tt.drain
+					return func() { event("undrain") }, nil
+				},
 				reboot: func(context.Context) error { event("reboot"); return nil },
 				state:  func(s string) { event("state " + s) },
 			}

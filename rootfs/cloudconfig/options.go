@@ -116,7 +116,8 @@ type Etcd2 struct {
 	WALDir                   string `yaml:"wal_dir" env:"ETCD_WAL_DIR"`
 }
 
-// Fleet is the coreos.fleet section.
+// Fleet is the coreos.fleet section: fleet's options, and those of TLS for the
+// API over TCP, which are Coracle's.
 type Fleet struct {
 	Origin                  Origin  `yaml:"-"`
 	AgentTTL                string  `yaml:"agent_ttl" env:"FLEET_AGENT_TTL"`
@@ -133,6 +134,9 @@ type Fleet struct {
 	EtcdPassword            string  `yaml:"etcd_password" env:"FLEET_ETCD_PASSWORD"`
 	Metadata                string  `yaml:"metadata" env:"FLEET_METADATA"`
 	PublicIP                string  `yaml:"public_ip" env:"FLEET_PUBLIC_IP"`
+	TLSCAFile               string  `yaml:"tls_cafile" env:"FLEET_TLS_CAFILE"`
+	TLSCertfile             string  `yaml:"tls_certfile" env:"FLEET_TLS_CERTFILE"`
+	TLSKeyfile              string  `yaml:"tls_keyfile" env:"FLEET_TLS_KEYFILE"`
 	TokenLimit              int     `yaml:"token_limit" env:"FLEET_TOKEN_LIMIT"`
 	Verbosity               int     `yaml:"verbosity" env:"FLEET_VERBOSITY"`
 	VerifyUnits             bool    `yaml:"verify_units" env:"FLEET_VERIFY_UNITS"`

@@ -11,6 +11,7 @@ package control
 import (
 	"context"
 	"fmt"
+	"time"
 )
 
 // SocketPath is where PID 1 listens.
@@ -22,12 +23,13 @@ const MaxLine = 8 << 20
 // Verb is what is asked for.
 type Verb string
 
-// The verbs. Those after Show change something and need uid 0.
+// The verbs. Those after Watch change something and need uid 0.
 const (
 	Show            Verb = "show"              // Units; none means the manager itself
 	ListUnits       Verb = "list-units"        // Units: patterns; Flags.All
 	ListJobs        Verb = "list-jobs"         //
 	IsSystemRunning Verb = "is-system-running" //
+	Watch           Verb = "watch"             // Units: patterns; goes on until the peer hangs up
 
 	Start            Verb = "start" // Units; Flags.NoBlock, Mode
 	Stop             Verb = "stop"
@@ -48,7 +50,7 @@ const (
 
 // ReadOnly tells if every user may ask for the verb.
 func (v Verb) ReadOnly() bool {
-	return v == Show || v == ListUnits || v == ListJobs || v == IsSystemRunning
+	return v == Show || v == ListUnits || v == ListJobs || v == IsSystemRunning || v == Watch
 }
 
 // Request is one request. Unit names are complete, with their type.
@@ -74,6 +76,7 @@ type Response struct {
 	Units    []Unit   `json:"units,omitempty"`   // show, list-units; may be spread over responses
 	Jobs     []Job    `json:"jobs,omitempty"`    // list-jobs
 	Results  []Result `json:"results,omitempty"` // one for each unit of the request, as they come
+	Synced   bool     `json:"synced,omitempty"`  // watch: all units have been told once; from here on changes
 	State    string   `json:"state,omitempty"`   // is-system-running: "running", "degraded", "starting", ...
 	Warnings []string `json:"warnings,omitempty"`
 	Error    *Error   `json:"error,omitempty"` // the request as a whole failed
@@ -81,12 +84,17 @@ type Response struct {
 }
 
 // Unit is what is told about a unit. Properties has every property that
-// "systemctl show" prints, in its format; list-units leaves it out.
+// "systemctl show" prints, in its format; list-units leaves it out, and watch
+// the description and the job too. To watch, a unit that PID 1 does not hold
+// in memory (any more) has an empty Load.
 type Unit struct {
-	Name        string            `json:"name"`
-	Load        string            `json:"load"`   // unit.LoadState
-	Active      string            `json:"active"` // transaction.State
-	Sub         string            `json:"sub"`    // "running", "exited", "dead", "listening", ...
+	Name   string `json:"name"`
+	Load   string `json:"load"`   // unit.LoadState
+	Active string `json:"active"` // transaction.State
+	Sub    string `json:"sub"`    // "running", "exited", "dead", "listening", ...
+	// Since is when the unit came to be Active, by the machine's clock; the
+	// zero time is since it was loaded. Only watch tells it.
+	Since       time.Time         `json:"since,omitzero"`
 	Description string            `json:"description,omitempty"`
 	Job         *Job              `json:"job,omitempty"`
 	Properties  map[string]string `json:"properties,omitempty"`
@@ -131,6 +139,7 @@ const (
 	Denied        Code = "denied"        // the peer is not root
 	BadRequest    Code = "bad-request"   // it cannot be understood
 	ShuttingDown  Code = "shutting-down" // the machine goes down
+	Busy          Code = "busy"          // too many watch already
 	Internal      Code = "internal"      // a fault of PID 1, contained
 )
 

@@ -19,6 +19,7 @@ type change struct {
 // and lets other units know.
 func (s *Supervisor) changed(l *live, c change) {
 	s.stamp(l, c)
+	s.touch(l.u.Name)
 	expected := s.advance(l, c)
 	if c.to == transaction.Active || down(c.to) {
 		s.triggered(l, c.to)

@@ -24,6 +24,8 @@ func (s *Supervisor) Handle(ctx context.Context, peer control.Peer, req control.
 		return s.handleShow(ctx, peer, req, send)
 	case control.ListUnits:
 		return s.handleList(ctx, req, send)
+	case control.Watch:
+		return s.handleWatch(ctx, peer, req.Units, send)
 	case control.ListJobs:
 		return s.once(ctx, send, func() (control.Response, error) { return control.Response{Jobs: s.jobList()}, nil })
 	case control.IsSystemRunning:
@@ -276,6 +278,7 @@ func (s *Supervisor) resetFailed(names []string) error {
 			l.d = b.driver
 		}
 		l.starts, l.limitHit = nil, false
+		s.touch(l.u.Name)
 		if l.active() == transaction.Failed {
 			s.guard(l, l.d.reset)
 		}

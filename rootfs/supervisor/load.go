@@ -16,6 +16,7 @@ func (s *Supervisor) require(name string) *live {
 	if l != nil && down(l.active()) && s.queue.Of(l.u.Name) == nil {
 		s.cfg.Units.Forget(l.u.Name)
 		delete(s.units, l.u.Name)
+		s.touch(l.u.Name)
 	}
 	u := s.cfg.Units.Get(name)
 	s.adopt()
@@ -41,6 +42,7 @@ func (s *Supervisor) adopt() {
 			l = &live{u: u}
 			l.d = s.newDriver(l)
 			s.units[u.Name] = l
+			s.touch(u.Name)
 			s.warn(u)
 		case l.u != u:
 			s.replace(l, u)
@@ -55,6 +57,7 @@ func (s *Supervisor) adopt() {
 func (s *Supervisor) replace(l *live, u *unit.Unit) {
 	before := l.u
 	l.u = u
+	s.touch(u.Name)
 	s.warn(u)
 	if u.LoadState != unit.Loaded {
 		return
@@ -88,6 +91,7 @@ func (s *Supervisor) reload() error {
 		}
 		if down(l.active()) && s.queue.Of(name) == nil { // it is an alias of another now
 			delete(s.units, name)
+			s.touch(name)
 		} else {
 			set.Add(l.u)
 		}
@@ -122,6 +126,7 @@ func (s *Supervisor) unload() {
 		if !keep[name] {
 			delete(s.units, name)
 			s.cfg.Units.Forget(name)
+			s.touch(name)
 			gone = true
 		}
 	}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/coracle-os/coracle/rootfs/cgroup"
 	"github.com/coracle-os/coracle/rootfs/console"
+	"github.com/coracle-os/coracle/rootfs/control"
 	"github.com/coracle-os/coracle/rootfs/execcontext"
 	"github.com/coracle-os/coracle/rootfs/jobs"
 	"github.com/coracle-os/coracle/rootfs/reap"
@@ -72,6 +73,10 @@ type Supervisor struct {
 	graph *graph.Graph
 	queue *jobs.Queue
 	pids  map[int]*live // processes that matter, for notifications
+
+	watchers map[*watcher]bool
+	touched  map[string]bool         // units that watchers may have to hear of
+	told     map[string]control.Unit // what watchers know
 
 	never    int  // processes that could not be started so far
 	dirty    bool // jobs may have become runnable
@@ -138,7 +143,7 @@ type driver interface {
 func New(cfg Config) *Supervisor {
 	g := graph.New(nil)
 	return &Supervisor{cfg: cfg, events: make(chan func(), 256), units: map[string]*live{},
-		graph: g, queue: jobs.New(g), pids: map[int]*live{}, started: time.Now(), ended: make(chan struct{})}
+		watchers: map[*watcher]bool{}, graph: g, queue: jobs.New(g), pids: map[int]*live{}, started: time.Now(), ended: make(chan struct{})}
 }
 
 // Post hands f to the loop, to be run there. It waits while the loop is far
@@ -193,6 +198,7 @@ func (s *Supervisor) settle() {
 		s.collect = false
 		s.guard(nil, s.unload)
 	}
+	s.guard(nil, s.tell)
 }
 
 // guard runs f and contains a panic to the unit it was about.
@@ -222,6 +228,7 @@ func (s *Supervisor) abandon(l *live) {
 		}
 	}()
 	l.d = &broken{driver: l.d}
+	s.touch(l.u.Name)
 	if j := s.queue.Of(l.u.Name); j != nil {
 		s.finish(j, jobs.Failed)
 	}

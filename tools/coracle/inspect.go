@@ -94,6 +94,24 @@ const qcowMagic = "QFI\xfb"
 
 // withImage opens an image, raw or qcow2, and calls look with it.
 func withImage(ctx context.Context, path string, look func(*inspect.Image) error) error {
+	return withRaw(ctx, path, func(raw *os.File) error {
+		info, err := raw.Stat()
+		if err != nil {
+			return err
+		}
+		img, err := inspect.Open(raw, info.Size())
+		if err == nil {
+			err = look(img)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		return nil
+	})
+}
+
+// withRaw opens an image, raw or qcow2, and calls use with it as raw.
+func withRaw(ctx context.Context, path string, use func(*os.File) error) error {
 	file, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("open image: %w", err)
@@ -109,18 +127,7 @@ func withImage(ctx context.Context, path string, look func(*inspect.Image) error
 		defer raw.Close()
 		file = raw
 	}
-	info, err := file.Stat()
-	if err != nil {
-		return err
-	}
-	img, err := inspect.Open(file, info.Size())
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	if err := look(img); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	return nil
+	return use(file)
 }
 
 // toRaw converts a qcow2 image into a temporary raw one.
