@@ -33,6 +33,7 @@ import (
 func programs() map[string]program.Main {
 	return map[string]program.Main{
 		"agetty":                       getty.Main,
+		"cloud-init":                   provision.Main, // Vagrant looks for a program of this name
 		"coreos-cloudinit":             provision.Main,
 		"halt":                         systemctl.Main,
 		"hostnamectl":                  hostnamectl.Main,

@@ -28,8 +28,13 @@ func cmdBuild(ctx context.Context, args []string, stdio program.Stdio) error {
 	output := flags.String("o", "build", "`directory` for the image and what is kept between builds")
 	like := flags.String("like", "", "`directory` of another build; what is the same there is not made again")
 	source := flags.String("source", "", "top `directory` of the sources; found from the current one without it")
+	more := flags.String("format", "", "`forms` to write too, separated by commas: "+strings.Join(formatNames(), ", "))
 	update := flags.Bool("update", false, "look for newer Debian packages")
 	if err := parseFlags(flags, args); err != nil {
+		return err
+	}
+	formats, err := parseFormats(*more)
+	if err != nil {
 		return err
 	}
 	options, err := buildOptions(*recipeFile, *output, *source)
@@ -54,7 +59,11 @@ func cmdBuild(ctx context.Context, args []string, stdio program.Stdio) error {
 	if err != nil {
 		return err
 	}
-	summary(stdio.Out, result, *output, time.Since(start))
+	summary(stdio.Out, result, *output)
+	if err := moreFormats(ctx, formats, *output, result.Version, stdio.Out); err != nil {
+		return err
+	}
+	fmt.Fprintf(stdio.Out, "done in %s\n", progress.Duration(time.Since(start)))
 	return nil
 }
 
@@ -139,7 +148,7 @@ func newPrinter(out io.Writer, steps []string) *progress.Printer {
 }
 
 // summary says what was built.
-func summary(w io.Writer, m *manifest.Manifest, output string, took time.Duration) {
+func summary(w io.Writer, m *manifest.Manifest, output string) {
 	fmt.Fprintf(w, "Coracle %s (%s), kernel %s\n", m.Version, m.Channel, m.Kernel)
 	fmt.Fprintf(w, "root hash %s\n", m.RootHash)
 	fmt.Fprintf(w, "root: %d files, %.1f MB, image %.1f MB\n", m.Root.Files, mega(m.Root.FileBytes), mega(m.Root.ImageBytes))
@@ -150,7 +159,6 @@ func summary(w io.Writer, m *manifest.Manifest, output string, took time.Duratio
 		}
 		fmt.Fprintf(w, "%-40s %8.1f MB%s\n", filepath.Join(output, r.Name), mega(r.Size), note)
 	}
-	fmt.Fprintf(w, "done in %s\n", progress.Duration(took))
 }
 
 func mega(bytes int64) float64 { return float64(bytes) / 1e6 }

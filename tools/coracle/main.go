@@ -1,6 +1,7 @@
 // Command coracle builds, looks at, runs and publishes Coracle images.
 //
 //	coracle build        build the image that a recipe describes
+//	coracle convert      write an image in the form that a platform takes
 //	coracle run          boot an image in QEMU and log in
 //	coracle inspect      say what is in an image
 //	coracle verify       check an image's root against its root hash
@@ -37,6 +38,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"build", "build the image that a recipe describes", cmdBuild},
+		{"convert", "write an image in the form that a platform takes", cmdConvert},
 		{"run", "boot an image in QEMU and log in", cmdRun},
 		{"inspect", "say what is in an image", cmdInspect},
 		{"verify", "check an image's root against its root hash", cmdVerify},
