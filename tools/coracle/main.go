@@ -8,7 +8,7 @@
 //	coracle key          make and change the keys that sign releases
 //	coracle release      publish an image as a release, give it to channels
 //	coracle bundle       write a release as one file
-//	coracle pxe          write the files of a network boot, and start machines from them
+//	coracle pxe          start machines over the network
 //	coracle demo-update  show an update that is kept and one that is not
 //
 // Each command explains its flags with -h.

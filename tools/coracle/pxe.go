@@ -6,30 +6,25 @@ import (
 	"flag"
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/coracle-os/coracle/image/live"
-	"github.com/coracle-os/coracle/image/pxe"
 	"github.com/coracle-os/coracle/rootfs/program"
 	"github.com/coracle-os/coracle/tools/pxe/answer"
 	"github.com/coracle-os/coracle/tools/pxe/serve"
 	"github.com/coracle-os/coracle/tools/pxe/site"
 )
 
-const pxeUsage = `Usage: coracle pxe write [-o DIR] [IMAGE]    write IMAGE as the files of a network boot
-       coracle pxe serve [-dir DIR] ...      start machines of this network from them
+const pxeUsage = `Usage: coracle pxe serve [-dir DIR] ...    start machines of this network from what
+                                           coracle build -format pxe made
 `
 
 // cmdPXE starts machines over the network.
 func cmdPXE(ctx context.Context, args []string, stdio program.Stdio) error {
 	if len(args) > 0 {
 		switch args[0] {
-		case "write":
-			return cmdPXEWrite(ctx, args[1:], stdio)
 		case "serve":
 			return cmdPXEServe(ctx, args[1:], stdio)
 		case "-h", "-help", "--help":
@@ -41,50 +36,6 @@ func cmdPXE(ctx context.Context, args []string, stdio program.Stdio) error {
 	return errUsage
 }
 
-func cmdPXEWrite(ctx context.Context, args []string, stdio program.Stdio) error {
-	flags := flag.NewFlagSet("coracle pxe write", flag.ContinueOnError)
-	flags.SetOutput(stdio.Err)
-	output := flags.String("o", "build/pxe", "`directory` for the files")
-	if err := flags.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return err
-		}
-		return errUsage
-	}
-	image := "build/coracle.raw"
-	if flags.NArg() > 0 {
-		image = flags.Arg(0)
-	}
-	return withParts(ctx, image, func(p *live.Parts) error {
-		if err := pxe.Write(p, *output); err != nil {
-			return err
-		}
-		for _, name := range pxe.Names() {
-			info, err := os.Stat(filepath.Join(*output, name))
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(stdio.Out, "%-40s %8.1f MB\n", filepath.Join(*output, name), mega(info.Size()))
-		}
-		return nil
-	})
-}
-
-// withParts takes a raw or qcow2 image apart.
-func withParts(ctx context.Context, image string, use func(*live.Parts) error) error {
-	return withRaw(ctx, image, func(raw *os.File) error {
-		info, err := raw.Stat()
-		if err != nil {
-			return err
-		}
-		p, err := live.Open(raw, info.Size())
-		if err != nil {
-			return fmt.Errorf("%s: %w", image, err)
-		}
-		return use(p)
-	})
-}
-
 // programsDir is where Debian's package ipxe has its programs.
 const programsDir = "/usr/lib/ipxe"
 
@@ -92,7 +43,7 @@ const programsDir = "/usr/lib/ipxe"
 func cmdPXEServe(ctx context.Context, args []string, stdio program.Stdio) error {
 	flags := flag.NewFlagSet("coracle pxe serve", flag.ContinueOnError)
 	flags.SetOutput(stdio.Err)
-	dir := flags.String("dir", "build/pxe", "`directory` that coracle pxe write made")
+	dir := flags.String("dir", "build/pxe", "`directory` that coracle build -format pxe made")
 	name := flags.String("interface", "", "network `interface`; without it the only one that is up")
 	port := flags.Int("http-port", 8069, "`port` of HTTP")
 	noDHCP := flags.Bool("no-dhcp", false, "only HTTP; the network's own DHCP server names the script to iPXE")

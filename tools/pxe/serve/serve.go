@@ -93,31 +93,34 @@ func ended(ctx context.Context, err error) error {
 	return err
 }
 
-func (s *Server) listen() (l *listeners, err error) {
-	l = &listeners{dhcp: map[int]net.PacketConn{}}
-	defer func() {
-		if err != nil {
-			l.close()
-		}
-	}()
+func (s *Server) listen() (*listeners, error) {
+	l := &listeners{dhcp: map[int]net.PacketConn{}}
+	if err := s.open(l); err != nil {
+		l.close()
+		return nil, err
+	}
+	return l, nil
+}
+
+func (s *Server) open(l *listeners) (err error) {
 	if l.http, err = net.Listen("tcp4", fmt.Sprintf(":%d", s.Answers.HTTP)); err != nil {
-		return nil, Explain(err, "tcp", s.Answers.HTTP)
+		return Explain(err, "tcp", s.Answers.HTTP)
 	}
 	if s.NoDHCP {
-		return l, nil
+		return nil
 	}
 	for _, port := range []int{answer.PortDHCP, answer.PortPXE} {
 		conn, err := server4.NewIPv4UDPConn(s.Interface, &net.UDPAddr{IP: net.IPv4zero, Port: port})
 		if err != nil {
-			return nil, Explain(err, "udp", port)
+			return Explain(err, "udp", port)
 		}
 		l.dhcp[port] = conn
 	}
 	const tftpPort = 69
 	if l.tftp, err = net.ListenUDP("udp4", &net.UDPAddr{IP: s.Answers.IP, Port: tftpPort}); err != nil {
-		return nil, Explain(err, "udp", tftpPort)
+		return Explain(err, "udp", tftpPort)
 	}
-	return l, nil
+	return nil
 }
 
 func (l *listeners) close() {

@@ -49,7 +49,7 @@ type Site struct {
 func (s *Site) Check() error {
 	for _, name := range pxe.Names() {
 		if _, err := os.Stat(filepath.Join(s.Dir, name)); err != nil {
-			return fmt.Errorf("%w; `coracle pxe write` makes the files", err)
+			return fmt.Errorf("%w; `coracle build -format pxe` makes the files", err)
 		}
 	}
 	for _, name := range []string{answer.BIOSProgram, answer.UEFIProgram} {
