@@ -178,7 +178,7 @@ func xorriso(ctx context.Context, p *live.Parts, top, fat, out string) error {
 	seconds := fmt.Sprint(stamp.Unix())
 	cmd := exec.CommandContext(ctx, "xorriso", "-as", "mkisofs", "-quiet",
 		"-volid", livename.VolumeLabel, "-appid", "Coracle "+p.Version, "-rational-rock", "-full-iso9660-filenames",
-		"--modification-date=1980010100000000", "--gpt_disk_guid", "modification-date",
+		"--modification-date=1980010100000000", "--set_all_file_dates", "1980010100000000", "--gpt_disk_guid", "modification-date",
 		"-b", "isolinux/isolinux.bin", "-c", "isolinux/boot.cat", "-no-emul-boot", "-boot-load-size", "4", "-boot-info-table",
 		"-isohybrid-mbr", mbr, "-partition_offset", "16",
 		"-append_partition", "2", "C12A7328-F81F-11D2-BA4B-00A0C93EC93B", fat, "-appended_part_as_gpt",
