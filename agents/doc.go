@@ -3,7 +3,7 @@
 //
 // All but sshd and docker-init are one binary, coracled, called by many names:
 // etcd, etcdctl, etcdutl, discovery, fleetd, fleetctl, update-engine, coracle-health,
-// locksmithd, locksmithctl, wget. Daemons are units of their own: systemctl status etcd.
+// locksmithd, locksmithctl, coracle-install, coracle-reset, wget. Daemons are units of their own: systemctl status etcd.
 //
 //	etcd           /var/lib/etcd; clients on 2379 and 4001; ETCD_* as of 3, 2 and 0.4; a cluster by
 //	               ETCD_INITIAL_CLUSTER, ETCD_DISCOVERY, ETCD_DISCOVERY_SRV, or ETCD_JOIN and _JOIN_TOKEN;
@@ -18,6 +18,9 @@
 //	update-engine  /etc/coreos/update.conf: GROUP, SERVER; talk to it with updatectl
 //	locksmithd     REBOOT_STRATEGY, LOCKSMITHD_REBOOT_WINDOW_START and _LENGTH; DRAIN_TIMEOUT (2m): how
 //	               long the scheduler's units may take to leave before a reboot, 0s to leave them
+//	coracle-install -d DISK, or the kernel arguments coracle.install=DISK, coracle.config=URL, coracle.image=URL,
+//	               coracle.install-channel, -server and -version, coracle.after=reboot|poweroff|stay
+//	coracle-reset  -keep PATH...; the next start does it
 //	coracle-health /etc/coracle/health.d/*.yaml: when is a new release good
 //
 // A new store has no users: who reaches its client ports may do everything. To
