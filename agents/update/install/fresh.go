@@ -3,6 +3,7 @@ package install
 import (
 	"context"
 	"io"
+	"strings"
 
 	"github.com/coracle-os/coracle/agents/update/slots"
 	"github.com/coracle-os/coracle/initrd/entries"
@@ -14,6 +15,7 @@ import (
 // already, from a try that was cut off, is not fetched again.
 func (in *Install) Fresh(ctx context.Context, slot slots.Slot) error {
 	in.pair = slots.Pair{Inactive: slot}
+	in.Running = strings.Repeat("0", 64) // no patch is from this root
 	if err := in.writeTree(ctx); err != nil {
 		return err
 	}
