@@ -93,8 +93,9 @@ func text(w http.ResponseWriter, content string) {
 	fmt.Fprint(w, content)
 }
 
-// localScript starts the machine's own disk.
-const localScript = "#!ipxe\necho Coracle is installed: starting the disk\niseq ${platform} efi && exit 0 ||\nsanboot --no-describe --drive 0x80 || exit 1\n"
+// localScript starts the machine's own disk. UEFI takes the next boot option only
+// after one that failed.
+const localScript = "#!ipxe\necho Coracle is installed: starting the disk\niseq ${platform} efi && exit 1 ||\nsanboot --no-describe --drive 0x80 || exit 1\n"
 
 // Names of files that are made for each machine.
 const (
