@@ -1,9 +1,10 @@
-// Package agents is the folder of the daemons: KV, scheduler, SSH server,
-// updates, health and reboots.
+// Package agents is the folder of the daemons: KV, scheduler, network and names,
+// SSH server, updates, health and reboots.
 //
 // All but sshd and docker-init are one binary, coracled, called by many names:
-// etcd, etcdctl, etcdutl, discovery, fleetd, fleetctl, update-engine, coracle-health,
-// locksmithd, locksmithctl, coracle-install, coracle-reset, wget. Daemons are units of their own: systemctl status etcd.
+// etcd, etcdctl, etcdutl, discovery, fleetd, fleetctl, flanneld, names,
+// update-engine, coracle-health, locksmithd, locksmithctl, coracle-install, coracle-reset, wget, curl. Daemons
+// are units of their own: systemctl status etcd.
 //
 //	etcd           /var/lib/etcd; clients on 2379 and 4001; ETCD_* as of 3, 2 and 0.4; a cluster by
 //	               ETCD_INITIAL_CLUSTER, ETCD_DISCOVERY, ETCD_DISCOVERY_SRV, or ETCD_JOIN and _JOIN_TOKEN;
@@ -16,12 +17,18 @@
 //	               ~/.fleetctl/known_hosts; fleetctl help
 //	sshd           keys only; host keys are made on the first boot and kept
 //	update-engine  /etc/coreos/update.conf: GROUP, SERVER; talk to it with updatectl
+//	flanneld       /coreos.com/network/config in the store, FLANNELD_*; /run/flannel/subnet.env;
+//	               back ends vxlan, host-gw, wireguard, udp; a reservation is a lease without an end
+//	names          UNIT.coracle.internal and MACHINE.coracle.internal on 169.254.53.53; NAMES_*;
+//	               [X-Names] Port=8080/tcp http in a unit's file for SRV
 //	locksmithd     REBOOT_STRATEGY, LOCKSMITHD_REBOOT_WINDOW_START and _LENGTH; DRAIN_TIMEOUT (2m): how
 //	               long the scheduler's units may take to leave before a reboot, 0s to leave them
 //	coracle-install -d DISK, or the kernel arguments coracle.install=DISK, coracle.config=URL, coracle.image=URL,
 //	               coracle.install-channel, -server and -version, coracle.after=reboot|poweroff|stay
 //	coracle-reset  -keep PATH...; the next start does it
 //	coracle-health /etc/coracle/health.d/*.yaml: when is a new release good
+//
+// Programs of the machine find the certificates of its own store by themselves.
 //
 // A new store has no users: who reaches its client ports may do everything. To
 // give it users, on any machine of the cluster:
@@ -39,7 +46,7 @@
 // may, of version 3 nothing. Enabling with etcd 2's words makes a role guest that
 // may do everything, as it did there: take that away with etcdctl role revoke
 // guest --path '/*' --rw. Programs then need a name and a password: locksmithd
-// LOCKSMITHD_ETCD_USERNAME and _PASSWORD, fleetd FLEET_ETCD_USERNAME and
-// _PASSWORD. Snapshots, healing and the members'
+// LOCKSMITHD_ETCD_USERNAME and _PASSWORD, and with FLEET_, FLANNELD_ or NAMES_
+// in front fleetd, flanneld and names. Snapshots, healing and the members'
 // health go on without.
 package agents

@@ -8,9 +8,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/coracle-os/coracle/image/format"
 	"github.com/coracle-os/coracle/qemu-tests/machine"
 	"github.com/coracle-os/coracle/tools/qemu"
 )
@@ -48,6 +50,27 @@ func BenchmarkBoot(b *testing.B) {
 		m.Kill()
 	}
 	report(b, figures)
+}
+
+// BenchmarkFormats reports the bytes of each form of the image as they are on a
+// disk that keeps no zeros, and the seconds that it takes to make it.
+func BenchmarkFormats(b *testing.B) {
+	for _, f := range format.Formats() {
+		b.Run(f.Name, func(b *testing.B) {
+			path := filepath.Join(b.TempDir(), "coracle"+f.File)
+			start := time.Now()
+			if err := f.Write(b.Context(), format.Source{Raw: machine.Image(b), Name: "coracle"}, path); err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(time.Since(start).Seconds(), "s")
+			info, err := os.Stat(path)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(float64(info.Sys().(*syscall.Stat_t).Blocks)*512/1e6, "MB")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
 }
 
 // BenchmarkSize reports the bytes of what a build leaves.

@@ -99,11 +99,20 @@ func TestMissingVerity(t *testing.T) {
 }
 
 // TestNoState boots a disk without a state partition: it comes up on memory,
-// says so, and lets its owner in.
+// says so, and lets its owner in, whose key is on a NoCloud disk.
 func TestNoState(t *testing.T) {
 	disk := diskCopy(t)
 	run(t, "sgdisk", "-d", fmt.Sprint(findPartition(t, disk, "state").Number), disk)
-	m := machine.Boot(t, machine.Options{UserData: keyOnly, Change: image(disk)})
+	var seed qemu.Drive
+	m := machine.Boot(t, machine.Options{
+		WithKey: func(key string) {
+			seed = noCloud(t, "#cloud-config\nhostname: seed\n", "local-hostname: other\npublic-keys: ["+key+"]\n")
+		},
+		Change: func(c *qemu.Config) { c.Image, c.ExtraDrives = disk, []qemu.Drive{seed} },
+	})
+	if got := m.Run("hostname"); got != "seed" {
+		t.Errorf("hostname %q, want that of the NoCloud disk's user-data", got)
+	}
 	if got := m.Run("cat /run/coracle/boot.json"); !regexp.MustCompile(`"volatileState":\s*true`).MatchString(got) {
 		t.Errorf("boot.json: %s", got)
 	}
@@ -160,18 +169,24 @@ coreos:
 `
 
 // TestBadUserData takes its document from a URL on the kernel command line, on
-// a SATA disk, fills the state partition and reboots.
+// a SATA disk and as a machine of EC2 whose metadata comes before it, fills the state partition and reboots.
 func TestBadUserData(t *testing.T) {
 	document := ""
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, document) }))
 	defer server.Close()
 	url := strings.Replace(server.URL, "127.0.0.1", "10.0.2.2", 1)
-	m := machine.Boot(t, machine.Options{Bus: "sata", KernelArgs: "cloud-config-url=" + url + "/user-data"})
+	cloud := ec2(t, map[string]string{
+		"user-data": publicAddress, "meta-data/hostname": "cloud", "meta-data/public-ipv4": "203.0.113.25", "meta-data/local-ipv4": "10.0.0.5",
+	})
+	m := machine.Boot(t, machine.Options{Bus: "sata", KernelArgs: "cloud-config-url=" + url + "/user-data", Change: cloud})
 	document = strings.ReplaceAll(badUserData, "$KEY", m.AuthorizedKey())
 	m.Dial("core")
 	m.Eventually("systemctl is-active fine.service", "active", time.Minute)
 	if got := m.Run("cat /etc/good; ls /etc/bad 2>&1 || true"); !strings.HasPrefix(got, "good") {
 		t.Errorf("the valid file is not there: %q", got)
+	}
+	if got := m.Run("cat /etc/public /etc/hostname"); got != "203.0.113.25 10.0.0.5cloud" {
+		t.Errorf("of EC2's metadata the machine has %q", got)
 	}
 	for _, want := range []string{`line 2\b.*hostname`, `line 3\b.*colour`, `line 1[01]\b.*content`, `command`} {
 		for where, text := range map[string]string{"console": m.Console(), "journal": m.Run("journalctl -u coreos-cloudinit --no-pager")} {
@@ -191,12 +206,13 @@ func TestBadUserData(t *testing.T) {
 }
 
 // TestConfigDrive takes hostname, key and user-data from a config drive, on a
-// SCSI disk.
+// SCSI disk; the metadata service that the firmware tells of is not asked.
 func TestConfigDrive(t *testing.T) {
 	dir := t.TempDir()
 	iso := filepath.Join(dir, "config.iso")
 	m := machine.Boot(t, machine.Options{Bus: "scsi", Change: func(c *qemu.Config) {
 		c.ExtraDrives = []qemu.Drive{{File: iso, Format: "raw", CDROM: true}}
+		c.ExtraArgs = append(c.ExtraArgs, "-smbios", smbiosEC2)
 	}, WithKey: func(key string) {
 		latest := filepath.Join(dir, "root", "openstack", "latest")
 		must(t, os.MkdirAll(latest, 0o755))
@@ -207,4 +223,7 @@ func TestConfigDrive(t *testing.T) {
 	}})
 	m.Dial("core")
 	m.Eventually("cat /etc/ran", "script on drive", time.Minute)
+	if got := m.Run("journalctl -u coreos-cloudinit --no-pager"); !strings.Contains(got, "it is used, the metadata of platform ec2 is not asked for") {
+		t.Errorf("the journal does not say which source won:\n%s", got)
+	}
 }

@@ -10,6 +10,7 @@
 // User-data is read on every boot: package userdata says where from, package
 // cloudconfig what it may say and what happens to what is wrong.
 //
-// The third-party programs (containerd, its shim, runc, dockerd, docker) have a
-// module each, so that each is built with the versions its authors tested.
+// The third-party programs (containerd, its shim, runc, dockerd, docker,
+// CNI's plug-ins) have a module each, so that each is built with the versions
+// its authors tested.
 package rootfs

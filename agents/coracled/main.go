@@ -20,6 +20,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/coracle-os/coracle/agents/curl"
 	"github.com/coracle-os/coracle/agents/diskinstall"
 	"github.com/coracle-os/coracle/agents/etcdctl"
 	"github.com/coracle-os/coracle/agents/etcdutl"
@@ -29,11 +30,15 @@ import (
 	"github.com/coracle-os/coracle/agents/kv"
 	"github.com/coracle-os/coracle/agents/kv/registry"
 	"github.com/coracle-os/coracle/agents/locksmith"
+	"github.com/coracle-os/coracle/agents/names"
+	"github.com/coracle-os/coracle/agents/overlay"
 	"github.com/coracle-os/coracle/agents/reset"
 	"github.com/coracle-os/coracle/agents/update/engine"
 	"github.com/coracle-os/coracle/agents/wget"
 	"github.com/coracle-os/coracle/rootfs/program"
 	"github.com/coracle-os/coracle/rootfs/userdata/fetch"
+	"github.com/coracle-os/coracle/rootfs/userdata/metadata"
+	"github.com/coracle-os/coracle/rootfs/userdata/platform"
 )
 
 func main() {
@@ -46,19 +51,23 @@ func main() {
 func programs() map[string]program.Main {
 	return map[string]program.Main{
 		"coracle-health":  health.Main,
-		"coracle-install": diskinstall.Main,
-		"coracle-reset":   reset.Main,
+		"curl":            curl.Main,
 		"discovery":       registry.Main,
 		"etcd":            kv.Main,
 		"etcdctl":         etcdctl.Main,
 		"etcdutl":         etcdutl.Main,
+		"flanneld":        overlay.Main,
 		"fleetctl":        ctl.Main,
 		"fleetd":          fleetd.Main,
 		"locksmithctl":    locksmith.CtlMain,
 		"locksmithd":      locksmith.Main,
+		"names":           names.Main,
 		"update-engine":   engine.Main,
 		"wget":            wget.Main,
 		fetch.Name:        fetch.Main,
+		platform.Program:  metadata.Main,
+		"coracle-install": diskinstall.Main,
+		"coracle-reset":   reset.Main,
 	}
 }
 

@@ -130,8 +130,9 @@ func (c *StoreConfig) SetEndpoints(list string) {
 	}
 	if c.Endpoints == nil {
 		c.Endpoints = []string{defaultEndpoint}
-		if own := pki.In(pki.Local); c.CAFile == "" && own.Readable() {
-			c.Endpoints = []string{strings.Replace(defaultEndpoint, "http:", "https:", 1)}
+		if c.CAFile == "" {
+			var own pki.Files
+			c.Endpoints, own = pki.Own(c.Endpoints, pki.In(pki.Local))
 			c.CAFile, c.CertFile, c.KeyFile = own.Authority, own.Certificate, own.Key
 		}
 	}

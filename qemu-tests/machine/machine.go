@@ -29,6 +29,8 @@ type Options struct {
 	KernelArgs  string
 	DiskSize    int64 // bytes; 0: the image's own size
 	Disk        string
+	Image       string     // to boot; empty: the image under test
+	Key         ssh.Signer // that logs in; nil: a new one
 	Bus         string
 	Memory      int // MiB
 	NoNetwork   bool
@@ -79,7 +81,13 @@ func Boot(t testing.TB, o Options) *Machine {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	m := &Machine{t: t, key: newKey(t), ports: map[int]int{}, allow: o.Allow}
+	m := &Machine{t: t, key: o.Key, ports: map[int]int{}, allow: o.Allow}
+	if m.key == nil {
+		m.key = newKey(t)
+	}
+	if o.Image != "" {
+		image = o.Image
+	}
 	c := qemu.Config{Name: filepath.Base(dir), Dir: dir, Image: image, Disk: o.Disk, DiskSize: o.DiskSize, Bus: o.Bus,
 		Memory: o.Memory, KernelArgs: o.KernelArgs, NoNetwork: o.NoNetwork, ExtraDrives: o.ExtraDrives}
 	for _, guest := range append([]int{22}, o.Forwards...) {

@@ -1,7 +1,7 @@
 // Package banner is what a person sees before or after logging in: which
 // system and version this is, from which slot it runs, its addresses, and what
-// needs attention (failed units, notices of stage 1, alarms of the store). The console login and
-// sshd print it.
+// needs attention (failed units, notices of stage 1, alarms of the store, an
+// open Docker). The console login and sshd print it.
 //
 // It takes at most Limit, whatever is broken on the machine: what does not
 // answer by then is left out.
@@ -21,6 +21,7 @@ import (
 
 	"github.com/coracle-os/coracle/initrd/bootinfo"
 	"github.com/coracle-os/coracle/rootfs/control"
+	"github.com/coracle-os/coracle/rootfs/dockerport"
 )
 
 // Limit bounds the time that a banner takes.
@@ -57,7 +58,10 @@ func Text(ctx context.Context, sources Sources) string {
 	info := within(ctx, func(context.Context) (bootinfo.Info, error) {
 		return bootinfo.Read(filepath.Join(sources.Root, bootinfo.Path))
 	})
-	return render(osRelease(sources.Root), <-info, <-addresses, <-alarms, <-failed)
+	open := within(ctx, func(ctx context.Context) ([]string, error) {
+		return dockerport.Warnings(ctx, filepath.Join("/", sources.Root)), nil
+	})
+	return render(osRelease(sources.Root), <-info, <-addresses, append(<-alarms, <-open...), <-failed)
 }
 
 // within runs f beside the caller and gives its result, or the zero value when

@@ -14,6 +14,7 @@ func machine(t *testing.T) string {
 	root := t.TempDir()
 	for name, text := range map[string]string{
 		"usr/lib/os-release":    "NAME=Coracle\nPRETTY_NAME=\"Coracle 1.2.3 (stable)\"\nVERSION_ID=1.2.3\n",
+		"proc/net/tcp":          "sl local\n 0: 00000000:0947 00000000:0000 0A\n",
 		"run/coracle/boot.json": `{"rootHash":"17b621b6819496f8aaaa","slot":"B","notices":["the state partition is missing:\u001b[2J /var is in memory"]}`,
 	} {
 		path := filepath.Join(root, name)
@@ -33,7 +34,9 @@ func TestText(t *testing.T) {
 			return []Address{{"eth0", "10.0.2.15"}, {"eth0", "fd00::1"}, {"eth1", "192.0.2.1"}}, nil
 		}})
 	want := "Coracle 1.2.3 (stable), slot B, root 17b621b6819496f8\neth0: 10.0.2.15 fd00::1\neth1: 192.0.2.1\n" +
-		"Notice: the state partition is missing: [2J /var is in memory\netcd.service: Alarm: NOSPACE\nFailed units: db.service web.service (see: systemctl --failed)\n"
+		"Notice: the state partition is missing: [2J /var is in memory\netcd.service: Alarm: NOSPACE\n" +
+		"Docker's API is open on 0.0.0.0:2375: whoever reaches it is root here. Let docker-tcp.socket listen on 127.0.0.1:2375, or give dockerd certificates (tlsverify in /etc/docker/daemon.json)\n" +
+		"Failed units: db.service web.service (see: systemctl --failed)\n"
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}

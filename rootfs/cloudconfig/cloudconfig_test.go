@@ -3,9 +3,11 @@ package cloudconfig
 import (
 	"bytes"
 	"compress/gzip"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/coracle-os/coracle/rootfs/unit/envfile"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -322,4 +324,26 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestNetworkAndNames: the keys that the original does not have; the JSON
+// reaches flanneld as it was written.
+func TestNetworkAndNames(t *testing.T) {
+	doc := Parse([]byte("#cloud-config\ncoreos:\n  flannel:\n    network: '{\"Network\": \"10.1.0.0/16\", \"Backend\": {\"Type\": \"vxlan\"}}'\n  names:\n    domain: cluster.internal\n    public-ip: 192.0.2.1\n"))
+	for _, e := range slices.Concat(doc.Report, doc.Salvage) {
+		t.Error(e)
+	}
+	got := map[string]map[string]string{}
+	for _, s := range Compile(doc.Config, Facts{}).Steps {
+		if file, ok := s.Action.(WriteFile); ok {
+			got[file.Path] = envfile.Map(file.Content)
+		}
+	}
+	want := map[string]map[string]string{
+		"/run/flannel/options.env": {"FLANNELD_DEFAULT_NETWORK": `{"Network": "10.1.0.0/16", "Backend": {"Type": "vxlan"}}`},
+		"/run/coracle/names.env":   {"NAMES_DOMAIN": "cluster.internal", "NAMES_PUBLIC_IP": "192.0.2.1"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
 }

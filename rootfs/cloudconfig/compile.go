@@ -170,6 +170,11 @@ func (c *compiler) generatedFiles() {
 	if values := c.options("coreos.flannel", flannel); len(values) > 0 {
 		write("/run/flannel/options.env", strings.Join(values, "\n"), flannel.Origin.Line, "coreos.flannel")
 	}
+	names := c.config.CoreOS.Names
+	if values := c.options("coreos.names", names); len(values) > 0 { // 0600, as a password may be in it
+		content := strings.Join(values, "\n") + "\n"
+		c.step(WriteFile{Path: "/run/coracle/names.env", Content: []byte(content), Mode: 0o600}, names.Origin.Line, "coreos.names")
+	}
 }
 
 const environmentFile = "/etc/environment"

@@ -38,6 +38,7 @@ type CoreOS struct {
 	Flannel   Flannel   `yaml:"flannel"`
 	Fleet     Fleet     `yaml:"fleet" deprecated:"fleet is no longer shipped in Container Linux"`
 	Locksmith Locksmith `yaml:"locksmith"`
+	Names     Names     `yaml:"names"`
 	OEM       OEM       `yaml:"oem"`
 	Update    Update    `yaml:"update"`
 	Units     []Unit    `yaml:"units"`

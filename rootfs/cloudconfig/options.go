@@ -142,7 +142,8 @@ type Fleet struct {
 	VerifyUnits             bool    `yaml:"verify_units" env:"FLEET_VERIFY_UNITS"`
 }
 
-// Flannel is the coreos.flannel section.
+// Flannel is the coreos.flannel section; network is Coracle's: the cluster's
+// network, in JSON, if nobody has written one.
 type Flannel struct {
 	Origin        Origin `yaml:"-"`
 	EtcdEndpoints string `yaml:"etcd_endpoints" env:"FLANNELD_ETCD_ENDPOINTS"`
@@ -156,6 +157,22 @@ type Flannel struct {
 	SubnetFile    string `yaml:"subnet_file" env:"FLANNELD_SUBNET_FILE"`
 	Interface     string `yaml:"interface" env:"FLANNELD_IFACE"`
 	PublicIP      string `yaml:"public_ip" env:"FLANNELD_PUBLIC_IP"`
+	Network       string `yaml:"network" env:"FLANNELD_DEFAULT_NETWORK"`
+}
+
+// Names is the coreos.names section, which is Coracle's.
+type Names struct {
+	Origin        Origin `yaml:"-"`
+	Domain        string `yaml:"domain" env:"NAMES_DOMAIN"`
+	Address       string `yaml:"address" env:"NAMES_ADDRESS"`
+	Hostname      string `yaml:"hostname" env:"NAMES_HOSTNAME"`
+	PublicIP      string `yaml:"public_ip" env:"NAMES_PUBLIC_IP"`
+	EtcdEndpoints string `yaml:"etcd_endpoints" env:"NAMES_ETCD_ENDPOINTS"`
+	EtcdCAFile    string `yaml:"etcd_cafile" env:"NAMES_ETCD_CAFILE"`
+	EtcdCertfile  string `yaml:"etcd_certfile" env:"NAMES_ETCD_CERTFILE"`
+	EtcdKeyfile   string `yaml:"etcd_keyfile" env:"NAMES_ETCD_KEYFILE"`
+	EtcdUsername  string `yaml:"etcd_username" env:"NAMES_ETCD_USERNAME"`
+	EtcdPassword  string `yaml:"etcd_password" env:"NAMES_ETCD_PASSWORD"`
 }
 
 // Locksmith is the coreos.locksmith section.

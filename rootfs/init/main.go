@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/coracle-os/coracle/rootfs/dockerport"
 	"github.com/coracle-os/coracle/rootfs/getty"
 	"github.com/coracle-os/coracle/rootfs/hostnamectl"
 	"github.com/coracle-os/coracle/rootfs/journalctl"
@@ -35,6 +36,7 @@ func programs() map[string]program.Main {
 		"agetty":                       getty.Main,
 		"cloud-init":                   provision.Main, // Vagrant looks for a program of this name
 		"coreos-cloudinit":             provision.Main,
+		"docker-exposed":               dockerport.Main,
 		"halt":                         systemctl.Main,
 		"hostnamectl":                  hostnamectl.Main,
 		"init":                         pid1.Main,

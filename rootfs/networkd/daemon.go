@@ -294,6 +294,9 @@ func (d *networkDaemon) publish(current state.State) {
 	}
 	var servers []netip.Addr
 	var domains, clocks []string
+	if local, ok := resolv.ReadLocal(d.paths.Local); ok {
+		servers, domains = append(servers, local.Server), append(domains, local.Domain)
+	}
 	clocks = append(clocks, d.time.Servers...)
 	for _, index := range d.order() {
 		m := d.managed[index]

@@ -39,6 +39,7 @@ type Paths struct {
 	State     string // the network state
 	Links     string // directory of what the daemon remembers of an interface
 	Resolv    string // the resolver's configuration
+	Local     string // what a name server on this machine says of itself
 	Hostname  string // its presence means that the owner named the machine
 	Clock     string // its time of change is the time of the last run
 	OSRelease string // its time of change is the time of the build
@@ -52,6 +53,7 @@ func System() Paths {
 		State:     state.Path,
 		Links:     "/run/systemd/netif/links",
 		Resolv:    resolv.Path,
+		Local:     resolv.LocalPath,
 		Hostname:  "/etc/hostname",
 		Clock:     "/var/lib/systemd/timesync/clock",
 		OSRelease: "/usr/lib/os-release",

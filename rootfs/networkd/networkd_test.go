@@ -52,6 +52,13 @@ func TestLease(t *testing.T) {
 	if resolv, err := os.ReadFile(testPaths(w.directory).Resolv); err != nil || !strings.Contains(string(resolv), "nameserver 10.99.0.53\nsearch test.example\n") {
 		t.Errorf("resolv.conf: %q, %v", resolv, err)
 	}
+	// A name server on the machine comes first; its interface tells of it.
+	os.WriteFile(testPaths(w.directory).Local, []byte(`{"server":"169.254.53.53","domain":"coracle.internal"}`), 0o644)
+	w.must("ip", "-n", w.client, "link", "add", "names0", "type", "bridge")
+	w.eth0("configured still", 10*time.Second, func(state.Interface, state.State) bool {
+		text, _ := os.ReadFile(testPaths(w.directory).Resolv)
+		return strings.Contains(string(text), "nameserver 169.254.53.53\nnameserver 10.99.0.53\nsearch coracle.internal test.example\n")
+	})
 	if routes := w.must("ip", "-n", w.client, "route"); !strings.Contains(routes, "default via 10.99.0.1 dev eth0 proto dhcp src 10.99.0.7 metric 1024") {
 		t.Errorf("routes:\n%s", routes)
 	}

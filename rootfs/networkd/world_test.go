@@ -49,7 +49,7 @@ func (frozen) Slew(time.Duration) error { return nil }
 func testPaths(directory string) Paths {
 	run := filepath.Join(directory, "run")
 	return Paths{
-		Root: os.DirFS(directory), State: run + "/state.json", Links: run + "/links", Resolv: run + "/resolv.conf",
+		Root: os.DirFS(directory), State: run + "/state.json", Links: run + "/links", Resolv: run + "/resolv.conf", Local: run + "/resolver.json",
 		Hostname: directory + "/etc/hostname", Clock: directory + "/clock", OSRelease: directory + "/os-release", Synced: run + "/synchronized",
 	}
 }

@@ -190,6 +190,7 @@ func (p *process) prepareMachine() {
 	if p.boot.Live == "" { // the disks that a live system sees are not its own
 		p.warn(early.OEM("/sys", "/dev", p.boot.RootDevice, oemPath))
 	}
+	p.warn(early.Gettys("/", early.Consoles(os.DirFS("/sys"))))
 }
 
 func (p *process) identify() {

@@ -18,6 +18,8 @@ import (
 	"github.com/coracle-os/coracle/rootfs/provision/apply"
 	"github.com/coracle-os/coracle/rootfs/userdata"
 	"github.com/coracle-os/coracle/rootfs/userdata/configdrive"
+	"github.com/coracle-os/coracle/rootfs/userdata/openstack"
+	"github.com/coracle-os/coracle/rootfs/userdata/platform"
 )
 
 // Files of a run.
@@ -108,6 +110,7 @@ func run(ctx context.Context, o options, stdio program.Stdio) (ok bool, err erro
 	}
 	if o.dryRun {
 		p.Say = func(line string) { fmt.Fprintln(stdio.Out, line) }
+		p.Ask = askBy(fetchProgram, p.Say)
 		return !p.Run(ctx).Failed(), nil
 	}
 	unlock, err := lock()
@@ -133,8 +136,15 @@ func run(ctx context.Context, o options, stdio program.Stdio) (ok bool, err erro
 	if !o.explicit() {
 		p.Services = "services.target"
 	}
+	name := p.Platform
+	p.Ask = askBy(fetchProgram, p.Say)
 	summary := p.Run(ctx)
 	summary.Millis = time.Since(began).Milliseconds()
+	if !o.explicit() {
+		if err := reportBy(ctx, fetchProgram, name, p.askFailure()); err != nil {
+			p.Say(fmt.Sprintf("warning: %v; %s may think that the machine did not start", err, name))
+		}
+	}
 	return !summary.Failed(), writeSummary(SummaryPath, summary)
 }
 
@@ -160,6 +170,11 @@ func (o options) provisioner(ctx context.Context, stdio program.Stdio) (*Provisi
 	places := userdata.Places{Root: "/", Devices: func() []string { return userdata.BlockDevices("/") }, LoadModule: loadModule}
 	p.Sources = places.Find(ctx)
 	p.URL, _ = userdata.URL(commandLine())
+	name, problem := platform.Choose(platform.ReadDMI(os.DirFS("/sys")), commandLine())
+	p.Platform = name
+	if problem != "" {
+		p.Sources = append([]userdata.Source{{Name: "kernel command line", Notes: []string{problem}}}, p.Sources...)
+	}
 	return p, nil
 }
 
@@ -179,18 +194,15 @@ func (o options) source(ctx context.Context, stdin io.Reader) ([]userdata.Source
 }
 
 func (o options) drive(ctx context.Context) ([]userdata.Source, error) {
-	var drive configdrive.Drive
 	info, err := os.Stat(o.configDrive)
 	switch {
 	case err != nil:
 		return nil, err
 	case info.IsDir():
-		drive, err = configdrive.Read(os.DirFS(o.configDrive))
-	default:
-		drive, err = configdrive.Open(ctx, o.configDrive)
+		files, err := configdrive.Read(os.DirFS(o.configDrive), openstack.DriveFiles()...)
+		return []userdata.Source{userdata.FromPlatform(o.configDrive, openstack.ParseDrive(files), err)}, nil
 	}
-	metadata := cloudconfig.Metadata{Hostname: drive.Hostname, SSHKeys: drive.SSHKeys}
-	return []userdata.Source{{Name: o.configDrive, Data: drive.UserData, Metadata: metadata, Err: err}}, nil
+	return []userdata.Source{userdata.ConfigDrive(ctx, o.configDrive)}, nil
 }
 
 // validate prints what the original's validator prints, and besides it what a

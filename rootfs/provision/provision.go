@@ -5,14 +5,15 @@
 // on the console, in the journal and in the exit code.
 //
 // Order: what is on the machine itself comes first, the OEM's before the
-// owner's, then the document at cloud-config-url=. A document that names the
+// owner's, then what the platform's metadata service has, then the document at
+// cloud-config-url=. Of a disk that the platform made and its metadata service
+// only one is used, the disk; the log says so. A document that names the
 // machine's addresses waits up to NetworkTimeout for the network; the host
 // name, the users and their SSH keys, which let the owner in, do not wait.
 //
 // User-data is read by package userdata, understood by package cloudconfig and
 // applied by package apply; here is the flow. Left out on purpose: Ignition
-// (said on the console when found), the platforms' metadata services and
-// network configuration from a config drive.
+// (said on the console when found).
 package provision
 
 import (
@@ -29,6 +30,7 @@ import (
 	"github.com/coracle-os/coracle/rootfs/cloudconfig"
 	"github.com/coracle-os/coracle/rootfs/provision/apply"
 	"github.com/coracle-os/coracle/rootfs/userdata"
+	"github.com/coracle-os/coracle/rootfs/userdata/platform"
 )
 
 // NetworkTimeout is how long a document that needs the machine's addresses is
@@ -49,6 +51,9 @@ type Provisioner struct {
 	// of one more, or "".
 	Sources []userdata.Source
 	URL     string
+	// Platform is whose metadata service is asked, by Ask; None asks nobody.
+	Platform platform.Name
+	Ask      func(ctx context.Context, name platform.Name) (platform.Result, error)
 	// Interfaces returns the network as it is, WaitNetwork waits until it is
 	// online and enough is true, or ctx ends. Fetch gets a document by its address.
 	Interfaces  func() []Interface
@@ -63,39 +68,53 @@ type Provisioner struct {
 	Say func(line string)
 
 	summary Summary
+	waited  bool
+	// asked is what the platform's service said, once it was asked.
+	asked *userdata.Source
 }
 
 // Run applies all sources and returns what became of them.
 func (p *Provisioner) Run(ctx context.Context) Summary {
-	if len(p.Sources) == 0 && p.URL == "" {
-		p.Say("no user-data found (OEM partition, config drive, fw_cfg, cloud-config-url=): nothing to do")
+	p.choose()
+	if len(p.Sources) == 0 && p.Platform == platform.None && p.URL == "" {
+		p.Say("no user-data found (OEM partition, config drive, NoCloud disk, fw_cfg, a cloud's metadata, cloud-config-url=): nothing to do")
 	}
-	waited := false
-	wait := func(why string, enough func() bool) {
-		if !waited && p.Executor != nil && !enough() {
-			p.Say(why)
-			bounded, cancel := context.WithTimeout(ctx, NetworkTimeout)
-			defer cancel()
-			p.WaitNetwork(bounded, enough)
-		}
-		waited = true
-	}
+	p.network(ctx, p.Sources...)
 	for i, source := range p.Sources {
-		if needsAddresses(source) && !waited && !p.addressesKnown() {
-			for _, later := range p.Sources[i:] {
-				p.letOwnerIn(ctx, later)
-			}
-			wait(source.Name+": waiting for the network, it names the machine's addresses", p.addressesKnown)
+		if needsAddresses(source) && p.Platform.NeedsNetwork() {
+			p.letOwnersIn(ctx, p.Sources[i:])
+			p.ask(ctx)
 		}
-		p.last(i == len(p.Sources)-1 && p.URL == "")
+		if needsAddresses(source) && !p.waited && !p.addressesKnown() {
+			p.letOwnersIn(ctx, p.Sources[i:])
+			p.wait(ctx, source.Name+": waiting for the network, it names the machine's addresses", p.addressesKnown)
+		}
+		p.last(i == len(p.Sources)-1 && p.Platform == platform.None && p.URL == "")
 		p.apply(ctx, source)
 	}
+	if p.Platform != platform.None {
+		p.ask(ctx)
+		p.last(p.URL == "")
+		p.apply(ctx, *p.asked)
+	}
 	if p.URL != "" {
-		wait("waiting for the network, to fetch "+p.URL, p.anyAddress)
+		p.wait(ctx, "waiting for the network, to fetch "+p.URL, p.anyAddress)
 		p.last(true)
 		p.apply(ctx, p.fetch(ctx))
 	}
 	return p.summary
+}
+
+// wait holds a run back for the network, at most once and not when enough is
+// true.
+func (p *Provisioner) wait(ctx context.Context, why string, enough func() bool) {
+	if !p.waited && p.Executor != nil && !enough() {
+		p.Say(why)
+		bounded, cancel := context.WithTimeout(ctx, NetworkTimeout)
+		defer cancel()
+		p.WaitNetwork(bounded, enough)
+	}
+	p.waited = true
 }
 
 // last lets the machine's services start with the source, if it is the last.
@@ -127,6 +146,12 @@ func (p *Provisioner) fetch(ctx context.Context) userdata.Source {
 	source := userdata.Source{Name: p.URL}
 	source.Data, source.Err = p.Fetch(ctx, p.URL)
 	return source
+}
+
+func (p *Provisioner) letOwnersIn(ctx context.Context, sources []userdata.Source) {
+	for _, source := range sources {
+		p.letOwnerIn(ctx, source)
+	}
 }
 
 // letOwnerIn applies, ahead of the rest, what needs no address of a source:
@@ -177,6 +202,7 @@ func (p *Provisioner) apply(ctx context.Context, source userdata.Source) {
 		say(cloudconfig.Warning, "warning: "+note)
 	}
 	kind, plan := p.plan(source, say)
+	plan.Steps = append(networkPlan(source).Steps, plan.Steps...)
 	record.Kind = string(kind)
 	for i, step := range plan.Steps {
 		if p.Executor == nil {
@@ -263,7 +289,10 @@ func (p *Provisioner) facts(source userdata.Source) cloudconfig.Facts {
 	interfaces := p.Interfaces()
 	environment, _ := p.read("/etc/environment")
 	facts := cloudconfig.Facts{Metadata: source.Metadata, Hostname: p.Hostname()}
-	facts.Metadata.Addresses = source.Metadata.Addresses.
+	if p.asked != nil {
+		facts.Metadata.Addresses = source.Metadata.Addresses.Or(p.asked.Metadata.Addresses)
+	}
+	facts.Metadata.Addresses = facts.Metadata.Addresses.
 		Or(chosenAddresses(string(environment), interfaces)).
 		Or(addressesOf(interfaces))
 	conf, err := p.read("/etc/coreos/update.conf")

@@ -1,10 +1,13 @@
 package provision
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -18,6 +21,7 @@ import (
 	"github.com/coracle-os/coracle/rootfs/control"
 	"github.com/coracle-os/coracle/rootfs/network/state"
 	"github.com/coracle-os/coracle/rootfs/unit/specifier"
+	"github.com/coracle-os/coracle/rootfs/userdata/platform"
 )
 
 // The program, and its first argument, that fetches a document: package fetch.
@@ -118,6 +122,70 @@ func fetchBy(program string, args ...string) func(context.Context, string) ([]by
 		}
 		return out.Bytes(), nil
 	}
+}
+
+// askBy returns a function that asks a platform by running a program, whose
+// messages go to say as they come.
+func askBy(program string, say func(string)) func(context.Context, platform.Name) (platform.Result, error) {
+	return func(ctx context.Context, name platform.Name) (result platform.Result, err error) {
+		var out bytes.Buffer
+		last, err := runSaying(ctx, &out, say, program, platform.Program, string(name))
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return result, fmt.Errorf("get the metadata of platform %s: no answer in time", name)
+		case err != nil && last != "":
+			return result, errors.New(last)
+		case err != nil:
+			return result, fmt.Errorf("get the metadata of platform %s: %w", name, err)
+		}
+		if err := json.Unmarshal(out.Bytes(), &result); err != nil {
+			return result, fmt.Errorf("get the metadata of platform %s: read the answer of %s: %w", name, program, err)
+		}
+		return result, nil
+	}
+}
+
+// runSaying runs a program and hands its messages on, but for the last one of a
+// program that failed, which it returns.
+func runSaying(ctx context.Context, out io.Writer, say func(string), name string, args ...string) (last string, err error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.WaitDelay = time.Second
+	cmd.Stdout = out
+	pipe, err := cmd.StderrPipe()
+	if err != nil {
+		return "", err
+	}
+	if err := cmd.Start(); err != nil {
+		return "", err
+	}
+	lines := bufio.NewScanner(pipe)
+	for lines.Scan() {
+		if last != "" {
+			say(last)
+		}
+		last = strings.TrimSpace(lines.Text())
+	}
+	if err = cmd.Wait(); err == nil && last != "" {
+		say(last)
+	}
+	return last, err
+}
+
+// reportBy tells a platform that wants to know that the machine is up or, with a
+// failure, that it is not as its owner wanted it.
+func reportBy(ctx context.Context, program string, name platform.Name, failure string) error {
+	if name != platform.Azure {
+		return nil
+	}
+	args := []string{platform.Program, "-ready", string(name)}
+	if failure != "" {
+		args = []string{platform.Program, "-failed", failure, string(name)}
+	}
+	last, err := runSaying(ctx, io.Discard, func(string) {}, program, args...)
+	if err != nil && last != "" {
+		return errors.New(last)
+	}
+	return err
 }
 
 // interfaces reads the network's state; there is none before it is up.

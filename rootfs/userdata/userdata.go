@@ -4,9 +4,11 @@
 // and none is waited for; all that are found apply, in the order of Find, so
 // that the owner's come after the OEM's.
 //
-// The places are those of CoreOS (see package cloudconfig) and fw_cfg, which
-// systemd and others use the same way. Left out on purpose: the metadata
-// services of cloud platforms.
+// The places are those of CoreOS (see package cloudconfig), fw_cfg, which
+// systemd and others use the same way, and the disks of platforms (OpenStack's
+// config-2 before NoCloud's cidata: of the two only one applies). Metadata
+// services are asked by a program of their own: see packages platform and
+// metadata.
 package userdata
 
 import (
@@ -25,6 +27,9 @@ import (
 	"github.com/coracle-os/coracle/initrd/cmdline"
 	"github.com/coracle-os/coracle/rootfs/cloudconfig"
 	"github.com/coracle-os/coracle/rootfs/userdata/configdrive"
+	"github.com/coracle-os/coracle/rootfs/userdata/nocloud"
+	"github.com/coracle-os/coracle/rootfs/userdata/openstack"
+	"github.com/coracle-os/coracle/rootfs/userdata/platform"
 )
 
 // Source is user-data and the metadata that came with it.
@@ -32,10 +37,23 @@ type Source struct {
 	Name     string // for people, with the place: "config drive /dev/vdb"
 	Data     []byte // as found: may be gzip; nil when there is none
 	Metadata cloudconfig.Metadata
+	// Network is what the platform says about it and DHCP does not.
+	Network []platform.File
+	// IsPlatform tells that the platform made this for the machine, so that its
+	// metadata service, which would say the same, need not be asked.
+	IsPlatform bool
 	// Notes are sentences about what was found and is not used.
 	Notes []string
 	// Err says why a place that exists could not be read.
 	Err error
+}
+
+// FromPlatform makes a source of what a platform says.
+func FromPlatform(name string, r platform.Result, err error) Source {
+	for _, problem := range r.Errors {
+		err = errors.Join(err, errors.New(problem))
+	}
+	return Source{Name: name, Data: r.UserData, Metadata: r.Metadata, Network: r.Network, IsPlatform: true, Notes: r.Notes, Err: err}
 }
 
 // Places is where to look.
@@ -50,6 +68,10 @@ type Places struct {
 
 // FWCfg is where the kernel shows QEMU's fw_cfg entry opt/coracle/user-data.
 const FWCfg = "/sys/firmware/qemu_fw_cfg/by_name/opt/coracle/user-data/raw"
+
+// FWCfgMetadata is the entry opt/coracle/meta-data beside it: what belongs to
+// this one machine, where the user-data is the same for many.
+const FWCfgMetadata = "/sys/firmware/qemu_fw_cfg/by_name/opt/coracle/meta-data/raw"
 
 // fwCfgDevice is there when the machine has fw_cfg, with or without its driver.
 const fwCfgDevice = "/sys/bus/acpi/devices/QEMU0002:00"
@@ -70,16 +92,35 @@ func (p Places) Find(ctx context.Context) []Source {
 	add("/usr/share/oem/cloud-config.yml", "/usr/share/oem/cloud-config.yml")
 	if p.Devices != nil {
 		p.loadCDROM(ctx)
-		if device, ok := configdrive.Find(p.Devices()); ok {
-			found = append(found, configDrive(ctx, device))
-		}
+		found = append(found, fromDrives(ctx, p.Devices())...)
 	}
 	p.loadFWCfg()
-	add("QEMU fw_cfg opt/coracle/user-data", FWCfg)
+	found = append(found, p.fwCfg()...)
 	for _, path := range []string{"/var/lib/coreos-install/user_data", "/var/lib/coreos-vagrant/vagrantfile-user-data"} {
 		add(path, path)
 	}
 	return found
+}
+
+// fwCfg reads the entries of fw_cfg. Metadata that cannot be read is an error;
+// the user-data applies all the same.
+func (p Places) fwCfg() []Source {
+	source := Source{Name: "QEMU fw_cfg opt/coracle/user-data"}
+	var err error
+	if source.Data, err = p.read(FWCfg); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		source.Err = fmt.Errorf("read %s: %w", FWCfg, err)
+	}
+	metadata, err := p.read(FWCfgMetadata)
+	if err == nil && len(metadata) > 0 {
+		source.Metadata, err = parseMetadata(metadata)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		source.Err = errors.Join(source.Err, fmt.Errorf("read %s: %w", FWCfgMetadata, err))
+	}
+	if len(source.Data) == 0 && len(metadata) == 0 && source.Err == nil {
+		return nil
+	}
+	return []Source{source}
 }
 
 func (p Places) read(path string) ([]byte, error) {
@@ -98,22 +139,30 @@ func (p Places) read(path string) ([]byte, error) {
 	return data, nil
 }
 
-func configDrive(ctx context.Context, device string) Source {
-	drive, err := configdrive.Open(ctx, device)
-	source := Source{
-		Name: "config drive " + device,
-		Data: drive.UserData,
-		Err:  err,
-		Metadata: cloudconfig.Metadata{
-			Hostname: drive.Hostname,
-			SSHKeys:  drive.SSHKeys,
-		},
+// fromDrives reads the disk that the platform made for the machine.
+func fromDrives(ctx context.Context, devices []string) []Source {
+	drive, isDrive := configdrive.Find(devices, openstack.Label)
+	seed, isSeed := configdrive.Find(devices, nocloud.Label)
+	var found Source
+	switch {
+	case isDrive:
+		found = ConfigDrive(ctx, drive)
+	case isSeed:
+		files, err := configdrive.Open(ctx, seed, nocloud.UserData, nocloud.MetaData, nocloud.NetworkConfig)
+		found = FromPlatform("NoCloud disk "+seed, nocloud.Parse(files), err)
+	default:
+		return nil
 	}
-	if drive.NetworkConfig != "" {
-		source.Notes = append(source.Notes, fmt.Sprintf(
-			"network configuration %s is not read by this version; use coreos.units with .network files", drive.NetworkConfig))
+	if isDrive && isSeed {
+		found.Notes = append(found.Notes, fmt.Sprintf("there is a NoCloud disk %s too; it is not used, the config drive wins", seed))
 	}
-	return source
+	return []Source{found}
+}
+
+// ConfigDrive reads OpenStack's config drive on a block device.
+func ConfigDrive(ctx context.Context, device string) Source {
+	files, err := configdrive.Open(ctx, device, openstack.DriveFiles()...)
+	return FromPlatform("config drive "+device, openstack.ParseDrive(files), err)
 }
 
 // loadFWCfg loads the driver of fw_cfg on machines that have fw_cfg.

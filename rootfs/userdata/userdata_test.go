@@ -3,10 +3,12 @@ package userdata
 import (
 	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/coracle-os/coracle/rootfs/cloudconfig"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -84,6 +86,41 @@ func TestUnreadablePlaceIsReported(t *testing.T) {
 	}
 }
 
+func TestFWCfgMetadata(t *testing.T) {
+	full := `{"hostname": "coracle2", "public_keys": {"b": "ssh-rsa B", "a": "ssh-rsa A"}, "local-ipv4": "10.9.0.2", "public-ipv6": "2001:db8::2", "other": 1}`
+	known := cloudconfig.Metadata{Hostname: "coracle2", SSHKeys: []string{"ssh-rsa A", "ssh-rsa B"},
+		Addresses: cloudconfig.Addresses{PrivateIPv4: "10.9.0.2", PublicIPv6: "2001:db8::2"}}
+	for name, tt := range map[string]struct {
+		data, metadata string
+		want           cloudconfig.Metadata
+		wrong          string
+	}{
+		"both":                {data: "d", metadata: full, want: known},
+		"without user-data":   {metadata: full, want: known},
+		"nothing in it":       {data: "d"},
+		"not JSON":            {data: "d", metadata: "hostname: x", wrong: "parse the metadata"},
+		"not an address":      {data: "d", metadata: `{"local-ipv4": "10.9.0"}`, wrong: "parse the metadata"},
+		"a number for a name": {data: "d", metadata: `{"hostname": 5}`, wrong: "hostname"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			write(t, root, FWCfg, tt.data)
+			write(t, root, FWCfgMetadata, tt.metadata)
+			found := Places{Root: root}.Find(t.Context())
+			if len(found) != 1 {
+				t.Fatalf("found %+v", found)
+			}
+			s := found[0]
+			if diff := cmp.Diff(tt.want, s.Metadata); diff != "" || string(s.Data) != tt.data {
+				t.Errorf("data %q, metadata (-want +got):\n%s", s.Data, diff)
+			}
+			if (s.Err != nil) != (tt.wrong != "") || s.Err != nil && !strings.Contains(s.Err.Error(), tt.wrong) {
+				t.Errorf("error %v, want one with %q", s.Err, tt.wrong)
+			}
+		})
+	}
+}
+
 func TestURL(t *testing.T) {
 	tests := []struct{ line, want string }{
 		{"quiet", ""},
@@ -111,5 +148,41 @@ func TestBlockDevices(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"/dev/cciss/c0d0", "/dev/sr0", "/dev/vda", "/dev/vda1"}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestDrives finds the disk that the platform made, with the labels that tools
+// give and on the file systems that they use.
+func TestDrives(t *testing.T) {
+	folder := t.TempDir()
+	write(t, folder, "user-data", "#cloud-config\n")
+	write(t, folder, "meta-data", "local-hostname: boat\npublic-keys: [ssh-ed25519 A]\n")
+	write(t, folder, "network-config", "version: 2\nethernets: {eth0: {addresses: [192.0.2.5/24]}}\n")
+	run := func(name string, args ...string) {
+		t.Helper()
+		if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", name, err, out)
+		}
+	}
+	images := t.TempDir()
+	iso, fat, drive := images+"/iso", images+"/fat", images+"/drive"
+	run("genisoimage", "-quiet", "-V", "cidata", "-J", "-r", "-o", iso, folder)
+	run("/usr/sbin/mkfs.vfat", "-n", "CIDATA", "-C", fat, "1440")
+	run("mcopy", "-i", fat, folder+"/user-data", folder+"/meta-data", folder+"/network-config", "::/")
+	write(t, folder, "drive/openstack/latest/meta_data.json", `{"hostname":"nova"}`)
+	run("genisoimage", "-quiet", "-V", "config-2", "-J", "-r", "-o", drive, folder+"/drive")
+	find := func(devices ...string) []Source {
+		return Places{Root: t.TempDir(), Devices: func() []string { return devices }}.Find(t.Context())
+	}
+	for _, image := range []string{iso, fat} {
+		found := find(image)
+		if len(found) != 1 || found[0].Err != nil || !found[0].IsPlatform || string(found[0].Data) != "#cloud-config\n" ||
+			found[0].Metadata.Hostname != "boat" || len(found[0].Metadata.SSHKeys) != 1 || len(found[0].Network) != 1 {
+			t.Errorf("%s: %+v", image, found)
+		}
+	}
+	found := find(fat, drive)
+	if len(found) != 1 || found[0].Metadata.Hostname != "nova" || len(found[0].Notes) != 1 || !strings.Contains(found[0].Notes[0], "the config drive wins") {
+		t.Errorf("both: %+v", found)
 	}
 }

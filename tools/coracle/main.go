@@ -8,6 +8,8 @@
 //	coracle key          make and change the keys that sign releases
 //	coracle release      publish an image as a release, give it to channels
 //	coracle bundle       write a release as one file
+//	coracle cluster      several machines on this computer, as one cluster
+//	coracle publish      give an image to a cloud, or print how
 //	coracle pxe          start machines over the network
 //	coracle demo-update  show an update that is kept and one that is not
 //
@@ -45,6 +47,8 @@ func commands() []command {
 		{"key", "make and change the keys that sign releases", cmdKey},
 		{"release", "publish an image as a release, give it to channels", cmdRelease},
 		{"bundle", "write a release as one file, for machines without a network", cmdBundle},
+		{"cluster", "up, status, ssh, down: several machines in QEMU as one cluster", cmdCluster},
+		{"publish", "give an image to a cloud, or print the commands that do", cmdPublish},
 		{"pxe", "start machines over the network", cmdPXE},
 		{"demo-update", "show in QEMU an update that is kept and one that is not", cmdDemoUpdate},
 	}
@@ -73,9 +77,12 @@ func run(ctx context.Context, args []string, stdio program.Stdio) int {
 			continue
 		}
 		err := c.run(ctx, args[2:], stdio)
+		var code exitCode
 		switch {
 		case err == nil:
 			return 0
+		case errors.As(err, &code):
+			return int(code)
 		case errors.Is(err, flag.ErrHelp):
 			return 0
 		case errors.Is(err, errUsage):

@@ -27,12 +27,14 @@ type Config struct {
 	Bus      string // virtio (default), nvme, sata, scsi
 	Memory   int    // MiB; 0: 2048
 	CPUs     int    // 0: 2, and 1 under TCG
+	CodeSize int    // MiB that TCG may use for translated code; 0: 1024
 
 	Accel    string // kvm or tcg; empty: DetectAccel
 	Firmware Firmware
 	BIOS     bool // QEMU's own legacy BIOS in place of Firmware
 
 	UserData    string // file given as fw_cfg opt/coracle/user-data; empty: none
+	MetaData    string // file given as fw_cfg opt/coracle/meta-data; empty: none
 	KernelArgs  string // added to the command line through SMBIOS
 	ExtraDrives []Drive
 	Forwards    []Forward
@@ -112,7 +114,11 @@ func (c Config) Args() ([]string, error) {
 	case "kvm":
 		args = append(args, "-accel", "kvm", "-cpu", "host")
 	case "tcg", "":
-		args = append(args, "-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max,-cx16")
+		code := c.CodeSize
+		if code == 0 {
+			code = 1024
+		}
+		args = append(args, "-accel", fmt.Sprintf("tcg,thread=multi,tb-size=%d", code), "-cpu", "max,-cx16")
 	default:
 		return nil, fmt.Errorf("qemu arguments: accelerator %q: use kvm or tcg", c.Accel)
 	}
@@ -132,6 +138,9 @@ func (c Config) Args() ([]string, error) {
 	args = append(args, c.consoleArgs()...)
 	if c.UserData != "" {
 		args = append(args, "-fw_cfg", "name=opt/coracle/user-data,file="+c.UserData)
+	}
+	if c.MetaData != "" {
+		args = append(args, "-fw_cfg", "name=opt/coracle/meta-data,file="+c.MetaData)
 	}
 	if c.KernelArgs != "" {
 		args = append(args, "-smbios", "type=11,value=io.systemd.stub.kernel-cmdline-extra="+c.KernelArgs)

@@ -26,20 +26,7 @@ type VM struct {
 // Start prepares the overlay and the firmware variables and starts QEMU. The
 // machine ends with ctx, with its guest's power-off, or by Kill.
 func Start(ctx context.Context, c Config) (*VM, error) {
-	if c.Accel == "" {
-		c.Accel = DetectAccel()
-	}
-	if c.Firmware.Code == "" && !c.BIOS {
-		firmware, err := FindFirmware("")
-		if err != nil {
-			return nil, err
-		}
-		c.Firmware = firmware
-	}
-	if err := c.prepare(ctx); err != nil {
-		return nil, err
-	}
-	args, err := c.Args()
+	args, err := c.ready(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -57,6 +44,24 @@ func Start(ctx context.Context, c Config) (*VM, error) {
 		close(vm.done)
 	}()
 	return vm, nil
+}
+
+// ready fills in what is the host's, makes the files, and returns the arguments.
+func (c *Config) ready(ctx context.Context) ([]string, error) {
+	if c.Accel == "" {
+		c.Accel = DetectAccel()
+	}
+	if c.Firmware.Code == "" && !c.BIOS {
+		firmware, err := FindFirmware("")
+		if err != nil {
+			return nil, err
+		}
+		c.Firmware = firmware
+	}
+	if err := c.prepare(ctx); err != nil {
+		return nil, err
+	}
+	return c.Args()
 }
 
 // prepare makes what Args only names: overlay and variable store. A disk that
@@ -137,21 +142,20 @@ func (vm *VM) Kill() {
 func (vm *VM) PID() int { return vm.cmd.Process.Pid }
 
 // PowerButton presses the machine's power button.
-func (vm *VM) PowerButton() error {
-	return vm.qmp(`{"execute":"system_powerdown"}`)
-}
+func (vm *VM) PowerButton() error { return qmp(vm.qmpSocket(), "system_powerdown") }
 
 // Reset presses the reset button.
-func (vm *VM) Reset() error { return vm.qmp(`{"execute":"system_reset"}`) }
+func (vm *VM) Reset() error { return qmp(vm.qmpSocket(), "system_reset") }
 
-func (vm *VM) qmp(command string) error {
-	conn, err := net.DialTimeout("unix", vm.qmpSocket(), 5*time.Second)
+// qmp gives QEMU one command without arguments.
+func qmp(socket, command string) error {
+	conn, err := net.DialTimeout("unix", socket, 5*time.Second)
 	if err != nil {
 		return fmt.Errorf("talk to qemu: %w", err)
 	}
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
-	if _, err := io.WriteString(conn, `{"execute":"qmp_capabilities"}`+command+"\n"); err != nil {
+	if _, err := io.WriteString(conn, fmt.Sprintf("{\"execute\":\"qmp_capabilities\"}{\"execute\":%q}\n", command)); err != nil {
 		return fmt.Errorf("talk to qemu: %w", err)
 	}
 	buf, got := make([]byte, 4096), ""

@@ -3,6 +3,7 @@
 package resolv
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"os"
@@ -13,6 +14,25 @@ import (
 
 // Path is where the file is kept.
 const Path = "/run/systemd/resolve/resolv.conf"
+
+// LocalPath is where a name server on this machine says that it is there. It
+// comes before the network's own, which stay for the time that it is away.
+const LocalPath = "/run/coracle/resolver.json"
+
+// Local is a name server on this machine.
+type Local struct {
+	Server netip.Addr `json:"server"`
+	Domain string     `json:"domain"` // that names without a dot are looked for in, too
+}
+
+// ReadLocal reads what is at path; ok is false if there is no such server.
+func ReadLocal(path string) (l Local, ok bool) {
+	data, err := os.ReadFile(path)
+	if err != nil || json.Unmarshal(data, &l) != nil {
+		return Local{}, false
+	}
+	return l, l.Server.IsValid()
+}
 
 // Limits of the C library: more name servers are ignored, and old versions
 // take no more search domains.

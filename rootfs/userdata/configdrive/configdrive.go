@@ -1,6 +1,6 @@
-// Package configdrive reads an OpenStack config drive: a disk, or a CD, with a
-// file system labelled config-2 and the files openstack/latest/user_data and
-// meta_data.json.
+// Package configdrive reads the files that a platform puts on a disk or a CD for
+// its machine: OpenStack's config drive (label config-2) and NoCloud's (cidata).
+// What the files say is for the packages openstack and nocloud.
 //
 // FAT and ISO 9660 are read by go-diskfs in this process instead of being
 // mounted: the drive is outside input, and this way a damaged one can cost an
@@ -10,22 +10,17 @@
 // because that costs one small read for each block device of a machine; that
 // is all that is our own.
 //
-// Left out on purpose: UDF, 9p, the EC2 folder of a config drive, and
-// vendor data.
+// Left out on purpose: UDF, 9p and the EC2 folder of a config drive.
 package configdrive
 
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"os"
-	"path"
-	"slices"
 	"strings"
 	"time"
 
@@ -34,10 +29,9 @@ import (
 	"github.com/diskfs/go-diskfs/filesystem/fat16"
 	"github.com/diskfs/go-diskfs/filesystem/fat32"
 	"github.com/diskfs/go-diskfs/filesystem/iso9660"
-)
 
-// Label is the file system label of a config drive; case does not matter.
-const Label = "config-2"
+	"github.com/coracle-os/coracle/rootfs/userdata/mounted"
+)
 
 // MaxFile is the size in bytes of the largest file that is read.
 const MaxFile = 16 << 20
@@ -45,42 +39,34 @@ const MaxFile = 16 << 20
 // readTimeout bounds the reading of one drive, whatever loops it holds.
 const readTimeout = 10 * time.Second
 
-// Drive is what a config drive holds.
-type Drive struct {
-	UserData []byte // nil when there is none
-	Hostname string
-	// SSHKeys are the public keys, by the names that they have in the metadata.
-	SSHKeys []string
-	// NetworkConfig is the path of the network configuration on the drive, ""
-	// when there is none.
-	NetworkConfig string
-}
+// Files are the files of a drive by name; those that are not there are missing.
+type Files map[string][]byte
 
-// Open reads the drive on a block device or in an image file.
-func Open(ctx context.Context, device string) (Drive, error) {
+// Open reads the named files of the drive on a block device or in an image file.
+func Open(ctx context.Context, device string, names ...string) (Files, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	type result struct {
-		drive Drive
+		files Files
 		err   error
 	}
 	done := make(chan result, 1)
 	go func() {
-		drive, err := open(device)
-		done <- result{drive, err}
+		files, err := open(device, names)
+		done <- result{files, err}
 	}()
 	select {
 	case r := <-done:
 		if r.err != nil {
-			return r.drive, fmt.Errorf("read config drive %s: %w", device, r.err)
+			return r.files, fmt.Errorf("read config drive %s: %w", device, r.err)
 		}
-		return r.drive, nil
+		return r.files, nil
 	case <-ctx.Done():
-		return Drive{}, fmt.Errorf("read config drive %s: %w; the disk or its file system is damaged", device, ctx.Err())
+		return nil, fmt.Errorf("read config drive %s: %w; the disk or its file system is damaged", device, ctx.Err())
 	}
 }
 
-func open(device string) (drive Drive, err error) {
+func open(device string, names []string) (files Files, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("the file system is damaged: %v", r)
@@ -88,27 +74,35 @@ func open(device string) (drive Drive, err error) {
 	}()
 	f, err := os.Open(device)
 	if err != nil {
-		return Drive{}, err
+		return nil, err
 	}
 	defer f.Close()
 	format, _, err := Probe(f)
 	if err != nil {
-		return Drive{}, err
+		return nil, err
 	}
 	fsys, err := fileSystem(f, format)
 	if err == nil {
-		drive, err = Read(fsys)
+		files, err = Read(fsys, names...)
 	}
-	if (err == nil && !drive.isEmpty()) || !isBlockDevice(f) {
-		return drive, err
+	if (err == nil && len(files) > 0) || !isBlockDevice(f) {
+		return files, err
 	}
-	if mounted, mountErr := readMounted(device, format); mountErr == nil {
-		return mounted, nil
+	kind := "vfat"
+	if format == ISO9660 {
+		kind = "iso9660"
 	}
-	return drive, err
+	// go-diskfs does not find the nested folders of an ISO with Joliet names only.
+	var mountedFiles Files
+	mountErr := mounted.Do(device, kind, func(fsys fs.FS) (err error) {
+		mountedFiles, err = Read(fsys, names...)
+		return err
+	})
+	if mountErr == nil {
+		return mountedFiles, nil
+	}
+	return files, err
 }
-
-func (d Drive) isEmpty() bool { return d.UserData == nil && d.Hostname == "" && d.SSHKeys == nil }
 
 func isBlockDevice(f *os.File) bool {
 	info, err := f.Stat()
@@ -134,36 +128,19 @@ func fileSystem(f *os.File, format Format) (fs.FS, error) {
 	return nil, errors.New("neither FAT nor ISO 9660")
 }
 
-// Read reads the files of a config drive. A missing file is no error; metadata
-// that can not be read is one, and the user-data is returned with it.
-func Read(fsys fs.FS) (Drive, error) {
-	var drive Drive
-	var err error
-	if drive.UserData, err = readFile(fsys, "openstack/latest/user_data"); err != nil {
-		return drive, err
+// Read reads the named files of a drive. A missing file is no error.
+func Read(fsys fs.FS, names ...string) (Files, error) {
+	files := Files{}
+	for _, name := range names {
+		data, err := readFile(fsys, name)
+		if err != nil {
+			return files, err
+		}
+		if data != nil {
+			files[name] = data
+		}
 	}
-	data, err := readFile(fsys, "openstack/latest/meta_data.json")
-	if err != nil || data == nil {
-		return drive, err
-	}
-	var meta struct {
-		Hostname      string            `json:"hostname"`
-		PublicKeys    map[string]string `json:"public_keys"`
-		NetworkConfig struct {
-			ContentPath string `json:"content_path"`
-		} `json:"network_config"`
-	}
-	if err := json.Unmarshal(data, &meta); err != nil {
-		return drive, fmt.Errorf("parse meta_data.json: %w", err)
-	}
-	drive.Hostname = meta.Hostname
-	for _, name := range slices.Sorted(maps.Keys(meta.PublicKeys)) {
-		drive.SSHKeys = append(drive.SSHKeys, meta.PublicKeys[name])
-	}
-	if p := meta.NetworkConfig.ContentPath; p != "" {
-		drive.NetworkConfig = path.Join("openstack", p)
-	}
-	return drive, nil
+	return files, nil
 }
 
 // readFile returns nil without an error when there is no such file.
@@ -247,23 +224,24 @@ func probeFAT(sector []byte) (Format, string) {
 
 func text(field []byte) string { return strings.TrimRight(string(field), " \x00") }
 
-// Find returns the first of the devices that has the label. Devices that can
-// not be read, such as a CD drive without a CD, are passed over.
-func Find(devices []string) (device string, found bool) {
+// Find returns the first of the devices that has a file system with the label;
+// case does not matter. Devices that can not be read, such as a CD drive without
+// a CD, are passed over.
+func Find(devices []string, label string) (device string, found bool) {
 	for _, device := range devices {
-		if hasLabel(device) {
+		if hasLabel(device, label) {
 			return device, true
 		}
 	}
 	return "", false
 }
 
-func hasLabel(device string) bool {
+func hasLabel(device, want string) bool {
 	f, err := os.Open(device)
 	if err != nil {
 		return false
 	}
 	defer f.Close()
 	_, label, err := Probe(f)
-	return err == nil && strings.EqualFold(label, Label)
+	return err == nil && strings.EqualFold(label, want)
 }

@@ -13,9 +13,13 @@ import (
 )
 
 const (
+	label    = "config-2"
 	userData = "#cloud-config\nhostname: box\n"
 	metaData = `{"hostname": "meta", "public_keys": {"b": "ssh-ed25519 BB", "a": "ssh-ed25519 AA"}, "network_config": {"content_path": "/content/0000"}}`
 )
+
+// names are the files that are looked for.
+var names = []string{"openstack/latest/user_data", "openstack/latest/meta_data.json", "openstack/latest/network_data.json"}
 
 // image makes an image with the files of a config drive by the tools that
 // people make them with.
@@ -51,30 +55,27 @@ func fat(t *testing.T, bits, kib, label string) string {
 }
 
 func iso(t *testing.T, options ...string) string {
-	return image(t, Label, func(image, folder string) {
-		command(t, "genisoimage", append(options, "-quiet", "-V", Label, "-o", image, folder)...)
+	return image(t, label, func(image, folder string) {
+		command(t, "genisoimage", append(options, "-quiet", "-V", label, "-o", image, folder)...)
 	})
 }
 
 func TestImages(t *testing.T) {
 	images := map[string]string{
 		"fat12":             fat(t, "12", "1440", "CONFIG-2"),
-		"fat12 lower case":  fat(t, "12", "1440", Label),
+		"fat12 lower case":  fat(t, "12", "1440", label),
 		"fat16":             fat(t, "16", "20480", "CONFIG-2"),
 		"fat32":             fat(t, "32", "71680", "CONFIG-2"),
 		"iso, Joliet, Rock": iso(t, "-J", "-r"),
 		"iso, Rock Ridge":   iso(t, "-r"),
 	}
-	want := Drive{
-		UserData: []byte(userData), Hostname: "meta",
-		SSHKeys: []string{"ssh-ed25519 AA", "ssh-ed25519 BB"}, NetworkConfig: "openstack/content/0000",
-	}
+	want := Files{names[0]: []byte(userData), names[1]: []byte(metaData)}
 	for name, path := range images {
 		t.Run(name, func(t *testing.T) {
-			if device, ok := Find([]string{"/dev/null", "/nonexistent", path}); !ok || device != path {
+			if device, ok := Find([]string{"/dev/null", "/nonexistent", path}, label); !ok || device != path {
 				t.Fatalf("Find = %q, %v", device, ok)
 			}
-			got, err := Open(context.Background(), path)
+			got, err := Open(context.Background(), path, names...)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -98,9 +99,9 @@ func TestDamagedImages(t *testing.T) {
 				if err := os.WriteFile(path, whole[:min(size, len(whole))], 0o644); err != nil {
 					t.Fatal(err)
 				}
-				drive, err := Open(context.Background(), path)
-				if err == nil && string(drive.UserData) != userData && drive.UserData != nil {
-					t.Errorf("cut at %d bytes: user-data %q without an error", size, drive.UserData)
+				drive, err := Open(context.Background(), path, names...)
+				if data := drive[names[0]]; err == nil && data != nil && string(data) != userData {
+					t.Errorf("cut at %d bytes: user-data %q without an error", size, data)
 				}
 			})
 		}
@@ -108,28 +109,26 @@ func TestDamagedImages(t *testing.T) {
 }
 
 func TestOtherLabelIsNotFound(t *testing.T) {
-	if device, ok := Find([]string{fat(t, "12", "1440", "DATA")}); ok {
+	if device, ok := Find([]string{fat(t, "12", "1440", "DATA")}, label); ok {
 		t.Errorf("Find = %q", device)
 	}
 }
 
 func TestRead(t *testing.T) {
+	large := make([]byte, MaxFile+1)
 	tests := []struct {
 		name  string
 		files fstest.MapFS
-		want  Drive
+		want  Files
 		err   string
 	}{
-		{"empty", fstest.MapFS{}, Drive{}, ""},
-		{"user-data only", fstest.MapFS{"openstack/latest/user_data": {Data: []byte("x")}}, Drive{UserData: []byte("x")}, ""},
-		{"bad metadata", fstest.MapFS{
-			"openstack/latest/user_data":      {Data: []byte("x")},
-			"openstack/latest/meta_data.json": {Data: []byte("{")},
-		}, Drive{UserData: []byte("x")}, "meta_data.json"},
+		{"empty", fstest.MapFS{}, Files{}, ""},
+		{"one of two", fstest.MapFS{names[1]: {Data: []byte("x")}}, Files{names[1]: []byte("x")}, ""},
+		{"too large", fstest.MapFS{names[0]: {Data: []byte("x")}, names[1]: {Data: large}}, Files{names[0]: []byte("x")}, "larger than"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := Read(tt.files)
+			got, err := Read(tt.files, names...)
 			if (err != nil) != (tt.err != "") || (err != nil && !strings.Contains(err.Error(), tt.err)) {
 				t.Errorf("error %v, want %q", err, tt.err)
 			}
