@@ -71,7 +71,8 @@ func Ignition(content []byte) (*Config, error) {
 	if !strings.HasPrefix(c.Ignition.Version, "3.") {
 		return nil, fmt.Errorf("the Ignition config says version %q; want 3.x", c.Ignition.Version)
 	}
-	return &Config{Name: ignitionName, Content: content}, nil
+	return &Config{Name: ignitionName, Content: content,
+		Notes: []string{"Ignition is kept on the OEM partition, but releases up to now do not apply it; a cloud-config is applied"}}, nil
 }
 
 // AnyConfig checks a configuration of either kind.
