@@ -3,7 +3,7 @@
 //
 // All but sshd and docker-init are one binary, coracled, called by many names:
 // etcd, etcdctl, etcdutl, discovery, fleetd, fleetctl, flanneld, names,
-// update-engine, coracle-health, locksmithd, locksmithctl, wget, curl. Daemons
+// update-engine, coracle-health, locksmithd, locksmithctl, coracle-install, coracle-reset, wget, curl. Daemons
 // are units of their own: systemctl status etcd.
 //
 //	etcd           /var/lib/etcd; clients on 2379 and 4001; ETCD_* as of 3, 2 and 0.4; a cluster by
@@ -23,6 +23,9 @@
 //	               [X-Names] Port=8080/tcp http in a unit's file for SRV
 //	locksmithd     REBOOT_STRATEGY, LOCKSMITHD_REBOOT_WINDOW_START and _LENGTH; DRAIN_TIMEOUT (2m): how
 //	               long the scheduler's units may take to leave before a reboot, 0s to leave them
+//	coracle-install -d DISK, or the kernel arguments coracle.install=DISK, coracle.config=URL, coracle.image=URL,
+//	               coracle.install-channel, -server and -version, coracle.after=reboot|poweroff|stay
+//	coracle-reset  -keep PATH...; the next start does it
 //	coracle-health /etc/coracle/health.d/*.yaml: when is a new release good
 //
 // Programs of the machine find the certificates of its own store by themselves.

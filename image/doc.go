@@ -7,6 +7,8 @@
 // kernel, initrd and command line with the root hash become one UKI (uki), and
 // all of them a disk (esp, ext4, gpt). The same inputs give the same bytes.
 //
+// Packages live, pxe and iso give an image to machines without a disk of their own.
+//
 // Package inspect reads an image back; release and delta are the form in which
 // it is published and how much of it a machine has already.
 package image

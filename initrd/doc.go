@@ -7,5 +7,9 @@
 // and switches root. When it cannot, it says why on the console and restarts
 // after ten seconds; coracle.debug on the command line gives a shell instead.
 //
-// Kernel arguments: roothash=HASH, coracle.debug.
+// A live system's root is in files that came with the initrd or lie on a medium
+// (package live); the rest is the same.
+//
+// Kernel arguments: roothash=HASH, coracle.debug, coracle.live=memory|medium,
+// coracle.state=memory|LABEL=NAME|/dev/NAME, coracle.state-format.
 package initrd

@@ -2,5 +2,7 @@
 // (coracle), what it stands on (qemu, cluster, progress, tufrepo), and setup, which
 // installs the Debian packages that building and testing need.
 //
-//	go run ./tools/coracle build|run|cluster|inspect|verify|key|release|bundle -h
+// pxe is the boot server; coracle-install is the installer for other Linux systems.
+//
+//	go run ./tools/coracle build|run|cluster|inspect|verify|key|release|bundle|pxe -h
 package tools

@@ -21,6 +21,7 @@ import (
 	"syscall"
 
 	"github.com/coracle-os/coracle/agents/curl"
+	"github.com/coracle-os/coracle/agents/diskinstall"
 	"github.com/coracle-os/coracle/agents/etcdctl"
 	"github.com/coracle-os/coracle/agents/etcdutl"
 	"github.com/coracle-os/coracle/agents/fleet/ctl"
@@ -31,6 +32,7 @@ import (
 	"github.com/coracle-os/coracle/agents/locksmith"
 	"github.com/coracle-os/coracle/agents/names"
 	"github.com/coracle-os/coracle/agents/overlay"
+	"github.com/coracle-os/coracle/agents/reset"
 	"github.com/coracle-os/coracle/agents/update/engine"
 	"github.com/coracle-os/coracle/agents/wget"
 	"github.com/coracle-os/coracle/rootfs/program"
@@ -48,22 +50,24 @@ func main() {
 // programs are the names that coracled answers to.
 func programs() map[string]program.Main {
 	return map[string]program.Main{
-		"coracle-health": health.Main,
-		"curl":           curl.Main,
-		"discovery":      registry.Main,
-		"etcd":           kv.Main,
-		"etcdctl":        etcdctl.Main,
-		"etcdutl":        etcdutl.Main,
-		"flanneld":       overlay.Main,
-		"fleetctl":       ctl.Main,
-		"fleetd":         fleetd.Main,
-		"locksmithctl":   locksmith.CtlMain,
-		"locksmithd":     locksmith.Main,
-		"names":          names.Main,
-		"update-engine":  engine.Main,
-		"wget":           wget.Main,
-		fetch.Name:       fetch.Main,
-		platform.Program: metadata.Main,
+		"coracle-health":  health.Main,
+		"curl":            curl.Main,
+		"discovery":       registry.Main,
+		"etcd":            kv.Main,
+		"etcdctl":         etcdctl.Main,
+		"etcdutl":         etcdutl.Main,
+		"flanneld":        overlay.Main,
+		"fleetctl":        ctl.Main,
+		"fleetd":          fleetd.Main,
+		"locksmithctl":    locksmith.CtlMain,
+		"locksmithd":      locksmith.Main,
+		"names":           names.Main,
+		"update-engine":   engine.Main,
+		"wget":            wget.Main,
+		fetch.Name:        fetch.Main,
+		platform.Program:  metadata.Main,
+		"coracle-install": diskinstall.Main,
+		"coracle-reset":   reset.Main,
 	}
 }
 

@@ -122,7 +122,7 @@ func baseTasks(info bootinfo.Info, units func(context.Context, []string) ([]chec
 			return err
 		}},
 		{"the state partition is in use", time.Second, func(context.Context) error {
-			if info.VolatileState {
+			if info.VolatileState && info.Live == "" {
 				return fmt.Errorf("/var is in memory: %s", strings.Join(info.Notices, "; "))
 			}
 			return nil

@@ -25,6 +25,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -231,6 +232,9 @@ func onMachine(info bootinfo.Info, stdio program.Stdio) *gate {
 		forget: func() error { return baseline.Remove("/") },
 	}
 	g.directory = func(f func(entries.Dir) error) error { return withEntries(info.RootDevice, f) }
+	if info.Live != "" { // the boot entries that there may be are of another system
+		g.directory = func(f func(entries.Dir) error) error { return f(entries.OSDir(noEntries)) }
+	}
 	g.tasks = func() []task { return machineTasks(info, g.say) }
 	g.evidence = func(rootHash string) (evidence.Evidence, error) {
 		id, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
@@ -255,6 +259,9 @@ func machineTasks(info bootinfo.Info, say func(string, ...any)) []task {
 	edge := check.Edge{Units: baseline.Units}
 	return append(baseTasks(info, baseline.Units), fileTasks(checks, broken, base, edge, say)...)
 }
+
+// noEntries is a directory that has none: a live system's boot entries.
+var noEntries = filepath.Dir(bootinfo.Path)
 
 // withEntries opens the boot entries. The disk may be busy at boot, and another
 // program may have the partition open, which is no obstacle.

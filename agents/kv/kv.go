@@ -49,7 +49,9 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"go.etcd.io/etcd/client/pkg/v3/logutil"
 	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 )
 
@@ -71,6 +73,23 @@ func Main(ctx context.Context, args []string, stdio program.Stdio) int {
 	default:
 		fmt.Fprintf(stdio.Err, "etcd: %v\n", err)
 		return 1
+	}
+}
+
+// smallSegment is the size in bytes of a segment of the log of a member whose
+// data directory is in memory.
+const smallSegment = 4 << 20
+
+// inMemory is true when a directory, or what there is above it, is in a tmpfs.
+func inMemory(dir string) bool {
+	for {
+		var s unix.Statfs_t
+		err := unix.Statfs(dir, &s)
+		if up := filepath.Dir(dir); err != nil && up != dir {
+			dir = up
+			continue
+		}
+		return err == nil && s.Type == unix.TMPFS_MAGIC
 	}
 }
 
@@ -117,6 +136,10 @@ func run(ctx context.Context, args, environ []string, m settings.Machine, stdio 
 		return err
 	}
 	grpc.EnableTracing = false
+	if inMemory(cfg.Dir) {
+		// etcd lays out two segments in advance; on a live system that is memory.
+		wal.SegmentSizeBytes = smallSegment
+	}
 	cfg.SetupGlobalLoggers()
 	trust, err := secure(ctx, s, m, log)
 	if err != nil {

@@ -17,15 +17,26 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/coracle-os/coracle/image/iso"
 )
 
 // Format is one form of an image.
 type Format struct {
 	Name  string
-	File  string // ending of its file names, with the dot
+	File  string // ending of its file names, with the dot; "" for a directory
 	For   string // who takes it
 	Tools []string
+	check func() error // for more than Tools; nil for none
 	write func(ctx context.Context, j job) error
+}
+
+// Default is the form's name in the directory of a build.
+func (f Format) Default(name string) string {
+	if f.File == "" {
+		return f.Name
+	}
+	return name + f.File
 }
 
 // job is one conversion while it runs.
@@ -47,7 +58,9 @@ func Formats() []Format {
 	qemu, box := []string{"qemu-img"}, []string{"qemu-img", "mke2fs", "debugfs"}
 	return []Format{
 		{Name: "gce", File: ".tar.gz", For: "Google Compute Engine", write: writeGCE},
+		{Name: "iso", File: ".iso", For: "CDs and USB sticks: a live system that installs itself", check: iso.Check, write: writeISO},
 		{Name: "ova", File: ".ova", For: "VMware, VirtualBox and other importers of OVF", Tools: qemu, write: writeOVA},
+		{Name: "pxe", For: "network boot, a directory; coracle pxe serve", write: writePXE},
 		{Name: "qcow2", File: ".qcow2", For: "QEMU, libvirt, OpenStack, DigitalOcean", Tools: qemu, write: writeQcow2},
 		{Name: "raw", File: ".raw", For: "dd, EC2, everything", write: copyRaw},
 		{Name: "raw.zst", File: ".raw.zst", For: "the installer, dd after zstd -d", write: writeZstd},
@@ -81,7 +94,7 @@ func ForFile(path string) (Format, error) {
 	all := Formats()
 	slices.SortFunc(all, func(a, b Format) int { return len(b.File) - len(a.File) })
 	for _, f := range all {
-		if strings.HasSuffix(path, f.File) {
+		if f.File != "" && strings.HasSuffix(path, f.File) {
 			return f, nil
 		}
 	}
@@ -90,6 +103,11 @@ func ForFile(path string) (Format, error) {
 
 // Check tells before any work whether the form's tools are there.
 func (f Format) Check() error {
+	if f.check != nil {
+		if err := f.check(); err != nil {
+			return err
+		}
+	}
 	for _, tool := range f.Tools {
 		if _, err := exec.LookPath(tool); err == nil {
 			continue
@@ -121,9 +139,15 @@ func (f Format) Write(ctx context.Context, source Source, path string) error {
 		return fmt.Errorf("convert to %s: %w", f.Name, err)
 	}
 	defer os.RemoveAll(dir)
-	out := filepath.Join(dir, source.Name+f.File)
+	out := filepath.Join(dir, f.Default(source.Name))
 	if err := f.write(ctx, job{Source: source, dir: dir, out: out}); err != nil {
 		return fmt.Errorf("convert to %s: %w", f.Name, err)
+	}
+	if f.File == "" { // a directory, whose files were written with care
+		if err := os.RemoveAll(path); err != nil {
+			return fmt.Errorf("convert to %s: %w", f.Name, err)
+		}
+		return os.Rename(out, path)
 	}
 	if err := os.Chmod(out, 0o644); err != nil {
 		return fmt.Errorf("convert to %s: %w", f.Name, err)

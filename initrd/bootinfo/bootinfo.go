@@ -24,6 +24,13 @@ type Info struct {
 	// Slot is "A" or "B", from the name of the root partition; "" when the
 	// partition is named otherwise.
 	Slot string `json:"slot"`
+	// Live is how a machine was started that does not run from a disk of its
+	// own: "memory" (the root came with the initrd) or "medium" (a CD or USB
+	// stick); "" for others. A live system is not updated in place.
+	Live string `json:"live,omitempty"`
+	// BootFiles is the directory of the files that a live system needs to
+	// install itself, as package live names them; "" when they are not there.
+	BootFiles string `json:"bootFiles,omitempty"`
 	// RootDevice, VerityDevice and StateDevice are device nodes, such as
 	// "/dev/vda3". StateDevice is "" when there is no state partition.
 	RootDevice   string `json:"rootDevice"`

@@ -14,9 +14,11 @@ import (
 	"github.com/coracle-os/coracle/initrd/cmdline"
 	"github.com/coracle-os/coracle/initrd/dmverity"
 	"github.com/coracle-os/coracle/initrd/grow"
+	"github.com/coracle-os/coracle/initrd/live"
 	"github.com/coracle-os/coracle/initrd/modules"
 	"github.com/coracle-os/coracle/initrd/overlay"
 	"github.com/coracle-os/coracle/initrd/partition"
+	"github.com/coracle-os/coracle/initrd/reset"
 	"github.com/coracle-os/coracle/initrd/state"
 	"github.com/coracle-os/coracle/initrd/switchroot"
 	"github.com/coracle-os/coracle/initrd/uevent"
@@ -37,7 +39,7 @@ func plan() []step {
 		{"command line", "it names the release by its root hash", readCommandLine},
 		{"watchdog", "a hang from here on resets the machine", armWatchdog},
 		{"modules", "device-mapper, EROFS and overlayfs are modules; drivers follow the hardware", loadModules},
-		{"partitions", "the root hash gives the UUIDs of the root and its hash tree", findPartitions},
+		{"partitions", "the root hash gives the UUIDs of the root and its hash tree, or the files of a live system", findRoot},
 		{"attempts", "a release that does not last is left for another one", countStart},
 		{"verity", "nothing is read from the root that does not verify", openVerity},
 		{"watchdog driver", "a machine whose watchdog is not built in has one too", armLateWatchdog},
@@ -60,7 +62,9 @@ type boot struct {
 	found    partition.Found
 	dog      *watchdogHandle
 	counted  bool // this start, by package attempts
-	info     bootinfo.Info
+	// wantState is where the state of a live system is to be.
+	wantState live.State
+	info      bootinfo.Info
 }
 
 func (b *boot) done(name string, begin time.Duration) {
@@ -111,7 +115,7 @@ func readCommandLine(_ context.Context, b *boot) error {
 	}
 	b.info.RootHash = fmt.Sprintf("%x", b.rootHash)
 	b.info.KernelMillis = b.start.Milliseconds()
-	return nil
+	return b.readLive(args)
 }
 
 func armWatchdog(_ context.Context, b *boot) error {
@@ -300,17 +304,14 @@ func growState(_ context.Context, b *boot) error {
 
 func mountState(ctx context.Context, b *boot) error {
 	target := filepath.Join(sysroot, "var")
+	if b.info.Live != "" {
+		return b.mountLiveState(ctx, target)
+	}
 	reason := "the disk has no state partition"
 	if part, ok := partition.State(b.found.Disk); ok {
 		b.info.StateDevice = part.Device
-		ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
-		defer cancel()
-		mounted, err := state.Mount(ctx, part.Device, sysroot, target)
-		for _, text := range mounted.Notices {
-			b.notice(text)
-		}
+		err := b.mountStateOf(ctx, part.Device, target)
 		if err == nil {
-			b.fillState(part.Device, target, mounted.Superblock)
 			return nil
 		}
 		reason = err.Error()
@@ -318,6 +319,29 @@ func mountState(ctx context.Context, b *boot) error {
 	b.info.VolatileState = true
 	b.notice("/var is in memory and lost at the next boot: " + reason)
 	return state.MountVolatile(target)
+}
+
+// mountStateOf mounts the state partition of a device, resets it if that was
+// asked for, and lets it fill the device.
+func (b *boot) mountStateOf(ctx context.Context, device, target string) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
+	defer cancel()
+	mounted, err := state.Mount(ctx, device, sysroot, target)
+	for _, text := range mounted.Notices {
+		b.notice(text)
+	}
+	if err != nil {
+		return err
+	}
+	done, err := reset.Apply(target)
+	switch {
+	case err != nil:
+		b.notice(err.Error())
+	case done:
+		b.notice("the state was reset, as coracle-reset was asked to")
+	}
+	b.fillState(device, target, mounted.Superblock)
+	return nil
 }
 
 // fillState lets the file system fill its partition.
@@ -361,7 +385,11 @@ func switchRoot(_ context.Context, b *boot) error {
 	if err := bootinfo.Write(bootinfo.Path, b.info); err != nil {
 		return err
 	}
-	b.console.Info(fmt.Sprintf("root %s verified (slot %s, %s) after %d ms",
-		b.info.RootHash[:16], b.info.Slot, b.info.RootDevice, b.info.Stage1Millis))
+	place := "slot " + b.info.Slot
+	if b.info.Live != "" {
+		place = "live, from " + b.info.Live
+	}
+	b.console.Info(fmt.Sprintf("root %s verified (%s, %s) after %d ms",
+		b.info.RootHash[:16], place, b.info.RootDevice, b.info.Stage1Millis))
 	return switchroot.Exec(sysroot, finalInit)
 }

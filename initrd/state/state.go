@@ -80,20 +80,45 @@ func mountExt4(device, target string) error {
 // Check runs "e2fsck -p" of the system at root on device. The note says what
 // it did.
 func Check(ctx context.Context, device, root string) (note string, err error) {
-	// e2fsck opens the device by its name, inside the new root.
-	dev := filepath.Join(root, "dev")
-	if err := unix.Mount("/dev", dev, "", unix.MS_BIND, ""); err != nil {
-		return "", fmt.Errorf("check state partition: show it /dev: %w", err)
-	}
-	defer unix.Unmount(dev, unix.MNT_DETACH)
-	command := exec.CommandContext(ctx, "/usr/sbin/e2fsck", "-p", device)
-	command.Path = "/usr/sbin/e2fsck" // in the root below
+	command := chroot(ctx, root, "/usr/sbin/e2fsck", "-p", device)
+	output, err := command.output()
+	return verdict(command.ProcessState, err, lastLine(output))
+}
+
+// inRoot is a program of another root.
+type inRoot struct {
+	*exec.Cmd
+	root string
+}
+
+func chroot(ctx context.Context, root, program string, args ...string) inRoot {
+	command := exec.CommandContext(ctx, program, args...)
+	command.Path = program // in the root
 	command.Err = nil
 	command.Env = []string{"PATH=/usr/sbin:/usr/bin"}
 	command.Dir = "/"
 	command.SysProcAttr = &syscall.SysProcAttr{Chroot: root}
-	output, err := command.CombinedOutput()
-	return verdict(command.ProcessState, err, lastLine(output))
+	return inRoot{command, root}
+}
+
+// output runs the program, which sees /dev: it opens devices by their names.
+func (c inRoot) output() ([]byte, error) {
+	dev := filepath.Join(c.root, "dev")
+	if err := unix.Mount("/dev", dev, "", unix.MS_BIND, ""); err != nil {
+		return nil, fmt.Errorf("show it /dev: %w", err)
+	}
+	defer unix.Unmount(dev, unix.MNT_DETACH)
+	return c.CombinedOutput()
+}
+
+// Format makes an ext4 file system with the mke2fs of the system at root. What
+// the device held is lost.
+func Format(ctx context.Context, device, root, label string) error {
+	output, err := chroot(ctx, root, "/usr/sbin/mke2fs", "-q", "-F", "-t", "ext4", "-m", "0", "-L", label, device).output()
+	if err != nil {
+		return fmt.Errorf("make the state file system on %s: mke2fs: %w (%s)", device, err, lastLine(output))
+	}
+	return nil
 }
 
 // verdict reads e2fsck's exit code: 0 no errors, 1 repaired, 2 repaired and
@@ -118,9 +143,16 @@ func lastLine(output []byte) string {
 	return strings.TrimSpace(lines[len(lines)-1])
 }
 
-// MountVolatile mounts a tmpfs at target in place of the state partition.
+// MountVolatile mounts a tmpfs at target in place of the state partition. It
+// may take half of the memory that is free now: a live system's root has its
+// part already.
 func MountVolatile(target string) error {
-	if err := unix.Mount("tmpfs", target, "tmpfs", 0, "mode=0755,size=50%"); err != nil {
+	size := "50%"
+	var info unix.Sysinfo_t
+	if unix.Sysinfo(&info) == nil {
+		size = fmt.Sprint(uint64(info.Freeram+info.Bufferram) * uint64(info.Unit) / 2)
+	}
+	if err := unix.Mount("tmpfs", target, "tmpfs", 0, "mode=0755,size="+size); err != nil {
 		return fmt.Errorf("mount a tmpfs in place of the state partition: %w", err)
 	}
 	return nil

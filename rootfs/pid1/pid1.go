@@ -187,7 +187,9 @@ func (p *process) prepareMachine() {
 	p.warn(early.Sysctl("/", "/proc"))
 	p.warn(early.Seed("/", "/dev/urandom"))
 	go func() { p.warn(early.SaveSeed("/")) }()
-	p.warn(early.OEM("/sys", "/dev", p.boot.RootDevice, oemPath))
+	if p.boot.Live == "" { // the disks that a live system sees are not its own
+		p.warn(early.OEM("/sys", "/dev", p.boot.RootDevice, oemPath))
+	}
 	p.warn(early.Gettys("/", early.Consoles(os.DirFS("/sys"))))
 }
 

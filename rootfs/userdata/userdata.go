@@ -90,6 +90,7 @@ func (p Places) Find(ctx context.Context) []Source {
 		}
 	}
 	add("/usr/share/oem/cloud-config.yml", "/usr/share/oem/cloud-config.yml")
+	add("/usr/share/oem/config.ign", "/usr/share/oem/config.ign")
 	if p.Devices != nil {
 		p.loadCDROM(ctx)
 		found = append(found, fromDrives(ctx, p.Devices())...)

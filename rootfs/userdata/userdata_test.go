@@ -30,6 +30,7 @@ func TestFindOrder(t *testing.T) {
 	}
 	write(t, root, "/var/lib/coreos-install/user_data", "install")
 	write(t, root, "/usr/share/oem/cloud-config.yml", "oem")
+	write(t, root, "/usr/share/oem/config.ign", "ignition")
 	write(t, root, "/var/lib/coreos-vagrant/vagrantfile-user-data", "")
 	write(t, root, fwCfgDevice, "")
 	load := func(name string) error {
@@ -45,6 +46,7 @@ func TestFindOrder(t *testing.T) {
 	}
 	want := []string{
 		"/usr/share/oem/cloud-config.yml: oem",
+		"/usr/share/oem/config.ign: ignition",
 		"QEMU fw_cfg opt/coracle/user-data: fw_cfg",
 		"/var/lib/coreos-install/user_data: install",
 	}

@@ -102,6 +102,10 @@ func writeFormat(ctx context.Context, f format.Format, source format.Source, to 
 	if err != nil {
 		return err
 	}
+	if info.IsDir() {
+		fmt.Fprintln(out, to)
+		return nil
+	}
 	fmt.Fprintf(out, "%-40s %8.1f MB\n", to, mega(info.Size()))
 	return nil
 }
@@ -143,8 +147,8 @@ func moreFormats(ctx context.Context, formats []format.Format, output, version s
 		return err
 	}
 	for _, f := range formats {
-		to := filepath.Join(output, "coracle"+f.File)
-		if info, err := os.Stat(to); err == nil && info.ModTime().After(image.ModTime()) {
+		to := filepath.Join(output, f.Default("coracle"))
+		if info, err := os.Stat(to); err == nil && info.ModTime().After(image.ModTime()) && !info.IsDir() {
 			fmt.Fprintf(out, "%-40s %8.1f MB\n", to, mega(info.Size()))
 			continue
 		}

@@ -10,6 +10,7 @@
 //	coracle bundle       write a release as one file
 //	coracle cluster      several machines on this computer, as one cluster
 //	coracle publish      give an image to a cloud, or print how
+//	coracle pxe          start machines over the network
 //	coracle demo-update  show an update that is kept and one that is not
 //
 // Each command explains its flags with -h.
@@ -48,6 +49,7 @@ func commands() []command {
 		{"bundle", "write a release as one file, for machines without a network", cmdBundle},
 		{"cluster", "up, status, ssh, down: several machines in QEMU as one cluster", cmdCluster},
 		{"publish", "give an image to a cloud, or print the commands that do", cmdPublish},
+		{"pxe", "start machines over the network", cmdPXE},
 		{"demo-update", "show in QEMU an update that is kept and one that is not", cmdDemoUpdate},
 	}
 }

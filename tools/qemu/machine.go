@@ -31,6 +31,7 @@ type Config struct {
 
 	Accel    string // kvm or tcg; empty: DetectAccel
 	Firmware Firmware
+	BIOS     bool // QEMU's own legacy BIOS in place of Firmware
 
 	UserData    string // file given as fw_cfg opt/coracle/user-data; empty: none
 	MetaData    string // file given as fw_cfg opt/coracle/meta-data; empty: none
@@ -38,9 +39,12 @@ type Config struct {
 	ExtraDrives []Drive
 	Forwards    []Forward
 	NoNetwork   bool // a network card with nothing behind it: no DHCP answers
-	LAN         LAN  // a second network card, to other machines of this host
-	Stdio       bool // serial console on this process's terminal
-	ExtraArgs   []string
+	// NetBoot is what the network's DHCP server names as boot file, an address
+	// for iPXE; the machine starts from the network then. Empty: from the disk.
+	NetBoot   string
+	LAN       LAN  // a second network card, to other machines of this host
+	Stdio     bool // serial console on this process's terminal
+	ExtraArgs []string
 }
 
 // LAN is a network of machines on one host. Nothing on it gives addresses.
@@ -58,6 +62,7 @@ type Drive struct {
 	File, Format string // Format is raw or qcow2
 	ReadOnly     bool
 	CDROM        bool
+	Boot         bool // the machine starts from it
 }
 
 // Forward is a TCP port of the host's loopback that leads into the guest.
@@ -99,9 +104,11 @@ func (c Config) Args() ([]string, error) {
 		"-display", "none",
 		"-no-user-config", "-nodefaults",
 		"-device", "virtio-rng-pci",
-		"-drive", "if=pflash,format=raw,unit=0,readonly=on,file=" + c.Firmware.Code,
-		"-drive", "if=pflash,format=raw,unit=1,file=" + c.vars(),
 		"-qmp", "unix:" + c.qmpSocket() + ",server=on,wait=off",
+	}
+	if !c.BIOS {
+		args = append(args, "-drive", "if=pflash,format=raw,unit=0,readonly=on,file="+c.Firmware.Code,
+			"-drive", "if=pflash,format=raw,unit=1,file="+c.vars())
 	}
 	switch c.Accel {
 	case "kvm":
@@ -167,6 +174,9 @@ func extraDriveArgs(i int, d Drive) []string {
 	if d.CDROM {
 		device = fmt.Sprintf("ide-cd,drive=%s,bus=ide.%d", id, i+1)
 	}
+	if d.Boot {
+		device += ",bootindex=0"
+	}
 	return []string{"-drive", spec, "-device", device}
 }
 
@@ -177,6 +187,10 @@ func (c Config) networkArgs() []string {
 	spec := "user,id=net0"
 	for _, f := range c.Forwards {
 		spec += fmt.Sprintf(",hostfwd=tcp:127.0.0.1:%d-:%d", f.Host, f.Guest)
+	}
+	if c.NetBoot != "" {
+		// The card's ROM is iPXE.
+		return []string{"-netdev", spec + ",bootfile=" + c.NetBoot, "-device", "virtio-net-pci,netdev=net0,bootindex=0"}
 	}
 	return []string{"-netdev", spec, "-device", "virtio-net-pci,netdev=net0,romfile="}
 }

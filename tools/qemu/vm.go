@@ -51,7 +51,7 @@ func (c *Config) ready(ctx context.Context) ([]string, error) {
 	if c.Accel == "" {
 		c.Accel = DetectAccel()
 	}
-	if c.Firmware.Code == "" {
+	if c.Firmware.Code == "" && !c.BIOS {
 		firmware, err := FindFirmware("")
 		if err != nil {
 			return nil, err
@@ -67,7 +67,7 @@ func (c *Config) ready(ctx context.Context) ([]string, error) {
 // prepare makes what Args only names: overlay and variable store. A disk that
 // is there already is kept: the machine goes on where it stopped.
 func (c Config) prepare(ctx context.Context) error {
-	if !exists(c.vars()) {
+	if !c.BIOS && !exists(c.vars()) {
 		vars, err := os.ReadFile(c.Firmware.Vars)
 		if err != nil {
 			return fmt.Errorf("copy firmware variables: %w", err)
