@@ -55,6 +55,11 @@ func (s *Server) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	return s.serve(ctx, l)
+}
+
+// serve answers until ctx ends, and closes the sockets.
+func (s *Server) serve(ctx context.Context, l *listeners) error {
 	group, ctx := errgroup.WithContext(ctx)
 	web := &http.Server{Handler: s.Site.Handler(), ReadHeaderTimeout: 10 * time.Second}
 	group.Go(func() error {
@@ -78,6 +83,7 @@ func (s *Server) Run(ctx context.Context) error {
 			conn.Close()
 		}
 		if l.tftp != nil {
+			files.Shutdown() // a closed socket alone would have it try again for ever
 			l.tftp.Close()
 		}
 		return nil

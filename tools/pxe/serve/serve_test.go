@@ -1,9 +1,14 @@
 package serve
 
 import (
+	"context"
+	"fmt"
 	"net"
+	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"golang.org/x/sys/unix"
@@ -66,5 +71,39 @@ func TestPortTaken(t *testing.T) {
 	s := &Server{NoDHCP: true, Answers: answer.Server{HTTP: l.Addr().(*net.TCPAddr).Port}, Site: &site.Site{}}
 	if _, err := s.listen(); err == nil || !strings.Contains(err.Error(), "another program has it") {
 		t.Errorf("a port that is taken: %v", err)
+	}
+}
+
+// TestEnds: a server that is told to end does, with all its sockets open. The
+// ports are those of a network namespace of the test's own.
+func TestEnds(t *testing.T) {
+	ended := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the namespace
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			ended <- err
+			return
+		}
+		if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
+			ended <- fmt.Errorf("%w: %s", err, out)
+			return
+		}
+		s := &Server{Interface: "lo", Answers: answer.Server{IP: net.IPv4(127, 0, 0, 1), HTTP: 8080}, Site: &site.Site{}, Log: t.Logf, Now: time.Now}
+		l, err := s.listen()
+		if err != nil {
+			ended <- err
+			return
+		}
+		ctx, stop := context.WithCancel(context.Background())
+		time.AfterFunc(50*time.Millisecond, stop)
+		ended <- s.serve(ctx, l)
+	}()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Fatal(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("it goes on after its end")
 	}
 }
