@@ -35,7 +35,8 @@ func TestUsersAsUpstream(t *testing.T) {
 		if given && in != "" {
 			in += "\n"
 		}
-		args := strings.Fields(strings.TrimSuffix(command, " <"))
+		// Each password costs a bcrypt, twice as long on a busy machine.
+		args := append([]string{"--total-timeout", "60s"}, strings.Fields(strings.TrimSuffix(command, " <"))...)
 		a, b := ours(t, mine, in, args...), theirs(t, other, in, args...)
 		if a.out != b.out || a.code != b.code {
 			t.Errorf("%s\nprints   %q, %d\nupstream %q, %d", line, a.out, a.code, b.out, b.code)

@@ -282,7 +282,7 @@ func (c *ctl) connect(ctx context.Context) error {
 	dial := &net.Dialer{Timeout: c.timeout}
 	c.transport = &http.Transport{Proxy: http.ProxyFromEnvironment, DialContext: dial.DialContext, TLSClientConfig: tlsConfig}
 	var err error
-	c.client, err = client.New(client.Config{Endpoints: addresses, Username: user, Password: password, HeaderTimeoutPerRequest: c.timeout,
+	c.client, err = client.New(client.Config{Endpoints: addresses, Username: user, Password: password, HeaderTimeoutPerRequest: c.total,
 		Transport: c.transport})
 	if err != nil {
 		return exit{exitArgs, err}
