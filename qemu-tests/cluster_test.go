@@ -67,7 +67,7 @@ func TestCluster(t *testing.T) {
 	}
 	begin := time.Now()
 	nodes[2].Kill()
-	nodes[1].Run("sudo etcdctl put message Again")
+	nodes[1].Eventually("sudo etcdctl put message Again", "OK", time.Minute)
 	t.Logf("a write %.1f s after the loss of a machine", time.Since(begin).Seconds())
 	nodes[2].PowerCut()
 	nodes[2].Eventually("sudo etcdctl get message --print-value-only", "Again", 3*time.Minute)

@@ -124,6 +124,8 @@ func run(ctx context.Context, args []string, env func(string) (string, bool), st
 	if err != nil {
 		return fmt.Errorf("read the address %q: %w; %w", s.address, err, errUsage)
 	}
+	own := pki.In(s.own)
+	secured := own.Readable()
 	kv, err := s.connect()
 	if err != nil {
 		return err
@@ -134,7 +136,7 @@ func run(ctx context.Context, args []string, env func(string) (string, bool), st
 	defer running.Wait()
 	defer stop(nil)
 	running.Go(func() {
-		if err := pki.Await(ctx, pki.In(s.own), 5*time.Second); errors.Is(err, pki.ErrOther) {
+		if err := pki.Await(ctx, own, secured, 5*time.Second); errors.Is(err, pki.ErrOther) {
 			stop(err) // the service is started anew
 		}
 	})

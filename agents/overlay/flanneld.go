@@ -57,7 +57,8 @@ type flanneld struct {
 func (d *flanneld) run(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	go func() { stop(pki.Await(ctx, d.own, lookEvery)) }()
+	secured := d.own.Readable()
+	go func() { stop(pki.Await(ctx, d.own, secured, lookEvery)) }()
 	var aside, err error
 	if d.memory, aside, err = memory.Open(d.settings.Memory); err != nil {
 		return err

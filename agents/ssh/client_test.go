@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -94,6 +95,7 @@ func TestWindowChange(t *testing.T) {
 }
 
 func TestLostClient(t *testing.T) {
+	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP) // as sshd's main does; the test may run under nohup
 	w := newWorld(t, "")
 	c := w.dial()
 	s := w.open(c)

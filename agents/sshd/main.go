@@ -20,6 +20,9 @@ import (
 )
 
 func main() {
+	// Who starts sshd deaf to hangups, as nohup does, does not want that for
+	// what its users run: caught here, the signal is theirs to hear again.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	stdio := program.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}

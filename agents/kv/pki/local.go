@@ -38,10 +38,10 @@ func loopback(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// Await returns ErrOther when the files come or go, compared with now, or
-// ctx's error. It looks every period.
-func Await(ctx context.Context, own Files, period time.Duration) error {
-	before := own.Readable()
+// Await returns ErrOther when the files come or go, compared with before, which
+// is what Readable told when they were used, or ctx's error. It looks every
+// period.
+func Await(ctx context.Context, own Files, before bool, period time.Duration) error {
 	tick := time.NewTicker(period)
 	defer tick.Stop()
 	for {

@@ -38,7 +38,7 @@ func TestOwn(t *testing.T) {
 func TestAwait(t *testing.T) {
 	own := In(t.TempDir())
 	ended := make(chan error)
-	go func() { ended <- Await(t.Context(), own, time.Millisecond) }()
+	go func() { ended <- Await(t.Context(), own, false, time.Millisecond) }()
 	for _, name := range []string{own.Authority, own.Certificate, own.Key} {
 		select {
 		case err := <-ended:
