@@ -55,8 +55,42 @@ func (s Store) Grant(ctx context.Context, ttl time.Duration) (lease int64, err e
 	return int64(r.ID), nil
 }
 
-// Renew keeps a lease alive once. The error is ErrLeaseGone if it has ended.
+// Renew keeps a lease alive once. The error is ErrLeaseGone if it has ended. A
+// member that hangs holds a call for ever, and the client gives each call to
+// another member: so a second and a third are made while the first is waited
+// for, and the first answer counts.
 func (s Store) Renew(ctx context.Context, lease int64) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	pause := time.Second
+	if end, ok := ctx.Deadline(); ok {
+		pause = time.Until(end) / (calls + 1)
+	}
+	answers := make(chan error, calls)
+	var err error
+	for made, answered := 0, 0; answered < calls; {
+		next := time.NewTimer(pause)
+		if made < calls {
+			made++
+			go func() { answers <- s.renew(ctx, lease) }()
+		}
+		select {
+		case err = <-answers:
+			if answered++; err == nil || errors.Is(err, ErrLeaseGone) {
+				next.Stop()
+				return err
+			}
+		case <-next.C:
+		}
+		next.Stop()
+	}
+	return err
+}
+
+// calls is how many are made to renew a lease once.
+const calls = 3
+
+func (s Store) renew(ctx context.Context, lease int64) error {
 	r, err := s.Client.KeepAliveOnce(ctx, clientv3.LeaseID(lease))
 	switch {
 	case errors.Is(err, rpctypes.ErrLeaseNotFound), err == nil && r.TTL <= 0:
