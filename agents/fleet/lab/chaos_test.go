@@ -181,7 +181,7 @@ func (l *lab) said(machine string) []byte {
 }
 
 // rounds is how many the unit tests of every change can afford: each fault
-// once, about 90 s in all.
+// once, about two minutes in all.
 const rounds = 11
 
 // TestChaos lets the parts of a cluster fail one after another. Every unit that

@@ -33,6 +33,6 @@ func TestMain(m *testing.M) {
 // ttl is that of the machines' leases, and election the store's election
 // timeout: the hold of a lost store must be above two of it.
 const (
-	ttl      = 6 * time.Second
+	ttl      = 10 * time.Second
 	election = 500 * time.Millisecond
 )
