@@ -18,8 +18,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Every is the time between two looks.
-const Every = time.Minute
+// Every is the time between two looks, and again the time after one that
+// failed: a member that has just started may have no leader yet.
+const (
+	Every = time.Minute
+	again = 2 * time.Second
+)
 
 // lockKey is what members defragment under. The v2 API hides it.
 const lockKey = "/_coracle/kv/defragment"
@@ -49,13 +53,15 @@ type Keeper struct {
 // Run looks after the member until ctx ends.
 func (k *Keeper) Run(ctx context.Context) {
 	for {
+		wait := Every
 		if err := k.Look(ctx); err != nil && ctx.Err() == nil {
 			k.Log.Warn("cannot look after the member", zap.Error(err))
+			wait = again
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(Every):
+		case <-time.After(wait):
 		}
 	}
 }

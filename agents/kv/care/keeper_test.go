@@ -76,6 +76,33 @@ func size(t *testing.T, c *clientv3.Client) int64 {
 	return s.DbSize
 }
 
+// TestAgain has a first look that fails, as that of a member without a leader
+// does: its words are not a minute late.
+func TestAgain(t *testing.T) {
+	k := cluster(t, kvtest.Config(t, 0, t.TempDir()))[0]
+	looks, told := 0, make(chan string, 1)
+	authorize := k.Authorize
+	k.Authorize = func(ctx context.Context) context.Context {
+		if looks++; looks == 1 {
+			gone, cancel := context.WithCancel(ctx)
+			cancel()
+			return gone
+		}
+		return authorize(ctx)
+	}
+	k.Tell = func(words string) { told <- words }
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { k.Run(ctx); close(ended) }()
+	select {
+	case <-told:
+	case <-time.After(Every / 2):
+		t.Error("no words half a minute after a look that failed")
+	}
+	cancel()
+	<-ended
+}
+
 // TestWithUsers looks after a member whose store needs permissions.
 func TestWithUsers(t *testing.T) {
 	k := cluster(t, kvtest.Config(t, 0, t.TempDir()))[0]
