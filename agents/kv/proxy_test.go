@@ -133,6 +133,7 @@ func garbageMain() int {
 		}
 		noise := make([]byte, 1<<16)
 		rand.Read(noise)
+		c.SetReadDeadline(time.Now().Add(time.Second))
 		c.Read(make([]byte, 1<<10)) // what is unread when a connection closes resets it
 		c.Write([]byte("HTTP/1.1 200 OK\r\nX-Etcd-Cluster-ID: zz\r\n\r\n"))
 		c.Write(noise)

@@ -18,8 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Every is the time between two looks, and again the time after one that
-// failed: a member that has just started may have no leader yet.
+// Every is the time between two looks, and again the time until the first has
+// succeeded: a member that has just started may have no leader yet.
 const (
 	Every = time.Minute
 	again = 2 * time.Second
@@ -53,17 +53,24 @@ type Keeper struct {
 // Run looks after the member until ctx ends.
 func (k *Keeper) Run(ctx context.Context) {
 	for {
-		wait := Every
 		if err := k.Look(ctx); err != nil && ctx.Err() == nil {
 			k.Log.Warn("cannot look after the member", zap.Error(err))
-			wait = again
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(wait):
+		case <-time.After(k.pause()):
 		}
 	}
+}
+
+// pause is the time until the next look. A task that fails, such as a snapshot
+// on a full disk, waits its turn.
+func (k *Keeper) pause() time.Duration {
+	if k.told == "" {
+		return again
+	}
+	return Every
 }
 
 // Look looks once and does what is to be done.

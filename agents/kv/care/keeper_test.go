@@ -101,6 +101,14 @@ func TestAgain(t *testing.T) {
 	}
 	cancel()
 	<-ended
+	// From then on what fails waits its turn: a snapshot does that has no place.
+	k.Dir = filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(k.Dir, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Look(t.Context()); err == nil || k.pause() != Every {
+		t.Errorf("a look with a snapshot that fails: %v, the next in %v", err, k.pause())
+	}
 }
 
 // TestWithUsers looks after a member whose store needs permissions.
