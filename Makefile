@@ -14,7 +14,7 @@ help:
 	@echo 'make demo-update  show a machine updating itself, and coming back from a broken update'
 	@echo 'make demo-cluster three machines as one cluster, with a tour of it'
 	@echo 'make image        build the image only, into build/'
-	@echo 'make bench        print build times, sizes of images and updates, boot times, memory, and etcd beside its forerunners'
+	@echo 'make bench        print build times, sizes of images and updates, boot times, memory, PID 1 beside systemd, and etcd beside its forerunners'
 	@echo 'make unit         formatting, vet and the tests that need no machine'
 	@echo 'make setup        install the Debian packages that are missing'
 
@@ -41,7 +41,7 @@ unit: setup check
 	@$(GO) test $(AS_ROOT) $(UNIT)
 
 test: unit image
-	$(GO) test -timeout 60m -v ./qemu-tests/...
+	$(GO) test -timeout 80m -parallel 3 -v ./qemu-tests
 
 bench: image
-	$(GO) test -timeout 60m -run '^$$' -bench . -benchtime 1x ./image/delta ./agents/kv/bench ./agents/fleet/... ./agents/overlay ./agents/names/... ./tools/tufrepo ./qemu-tests/...
+	$(GO) test -timeout 60m -run '^$$' -bench . -benchtime 1x ./image/delta ./agents/kv/bench ./agents/fleet/... ./agents/overlay ./agents/names/... ./rootfs/provision ./rootfs/ignition/firstboot ./rootfs/journald ./rootfs/pid1 ./tools/tufrepo ./qemu-tests/...

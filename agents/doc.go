@@ -3,7 +3,8 @@
 //
 // All but sshd and docker-init are one binary, coracled, called by many names:
 // etcd, etcdctl, etcdutl, discovery, fleetd, fleetctl, flanneld, names,
-// update-engine, coracle-health, locksmithd, locksmithctl, coracle-install, coracle-reset, wget, curl. Daemons
+// update-engine, coracle-health, locksmithd, locksmithctl, coracle-install, coracle-reset,
+// systemd-cryptenroll, wget, curl, rsync. Daemons
 // are units of their own: systemctl status etcd.
 //
 //	etcd           /var/lib/etcd; clients on 2379 and 4001; ETCD_* as of 3, 2 and 0.4; a cluster by
@@ -26,6 +27,8 @@
 //	coracle-install -d DISK, or the kernel arguments coracle.install=DISK, coracle.config=URL, coracle.image=URL,
 //	               coracle.install-channel, -server and -version, coracle.after=reboot|poweroff|stay
 //	coracle-reset  -keep PATH...; the next start does it
+//	systemd-cryptenroll  the keys of the encrypted state: list, --recovery-key, --wipe-slot=
+//	coracled config  diff, apply [--try 2m], confirm: a change of user-data on a running machine
 //	coracle-health /etc/coracle/health.d/*.yaml: when is a new release good
 //
 // Programs of the machine find the certificates of its own store by themselves.

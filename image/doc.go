@@ -7,6 +7,9 @@
 // kernel, initrd and command line with the root hash become one UKI (uki), and
 // all of them a disk (esp, ext4, gpt). The same inputs give the same bytes.
 //
+// With keys of package secureboot, what firmware starts is signed (efisign), and
+// so is what a TPM will have measured of it (measure).
+//
 // Packages live, pxe and iso give an image to machines without a disk of their own.
 //
 // Package inspect reads an image back; release and delta are the form in which

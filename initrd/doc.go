@@ -10,6 +10,10 @@
 // A live system's root is in files that came with the initrd or lie on a medium
 // (package live); the rest is the same.
 //
-// Kernel arguments: roothash=HASH, coracle.debug, coracle.live=memory|medium,
+// On a machine with a TPM it measures its begin and its end, and between them
+// opens a state partition that is encrypted (packages luks and tpm); with
+// coracle.encrypt=tpm2 that of a new machine is made so.
+//
+// Kernel arguments: roothash=HASH, coracle.debug, coracle.encrypt=tpm2, coracle.live=memory|medium,
 // coracle.state=memory|LABEL=NAME|/dev/NAME, coracle.state-format.
 package initrd

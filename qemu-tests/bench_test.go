@@ -2,6 +2,7 @@ package qemutests
 
 import (
 	"fmt"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,7 +14,9 @@ import (
 	"time"
 
 	"github.com/coracle-os/coracle/image/format"
+	"github.com/coracle-os/coracle/image/pxe"
 	"github.com/coracle-os/coracle/qemu-tests/machine"
+	"github.com/coracle-os/coracle/tools/pxe/site"
 	"github.com/coracle-os/coracle/tools/qemu"
 )
 
@@ -47,6 +50,36 @@ func BenchmarkBoot(b *testing.B) {
 		m.Run("sleep 20")
 		used := number(b, m.Run(`awk '/^MemTotal|^MemAvailable/ {a[$1]=$2} END {print a["MemTotal:"]-a["MemAvailable:"]}' /proc/meminfo`))
 		figures["used-MiB"] = append(figures["used-MiB"], used/1024)
+		m.Kill()
+	}
+	report(b, figures)
+}
+
+// BenchmarkPXE reports, as medians, of machines started over the network with
+// 768 MiB: the time from power-on to the SSH greeting, and the memory that is
+// available and used then; the root is in it.
+func BenchmarkPXE(b *testing.B) {
+	parts, dir := liveParts(b), b.TempDir()
+	must(b, pxe.Write(parts, dir))
+	data := filepath.Join(dir, "user-data")
+	server := httptest.NewServer((&site.Site{Dir: dir, UserData: data, Now: time.Now, Log: b.Logf}).Handler())
+	b.Cleanup(server.Close)
+	figures := map[string][]float64{}
+	for range runs {
+		start := time.Now()
+		m := machine.Boot(b, machine.Options{Memory: 768,
+			WithKey: func(key string) {
+				must(b, os.WriteFile(data, []byte("#cloud-config\nssh_authorized_keys:\n  - "+key+"\n"), 0o644))
+			},
+			Change: func(c *qemu.Config) {
+				c.NetBoot = strings.Replace(server.URL, "127.0.0.1", "10.0.2.2", 1) + "/boot.ipxe"
+			}})
+		m.Dial("core")
+		figures["poweron-to-login-s"] = append(figures["poweron-to-login-s"], time.Since(start).Seconds())
+		m.Run("sleep 20")
+		available := number(b, m.Run(`awk '/^MemAvailable/ {print $2}' /proc/meminfo`))
+		figures["available-MiB"] = append(figures["available-MiB"], available/1024)
+		figures["used-MiB"] = append(figures["used-MiB"], 768-available/1024)
 		m.Kill()
 	}
 	report(b, figures)

@@ -6,6 +6,7 @@
 //
 // One boot costs 15 to 30 seconds under emulation, so boots are few and each
 // is shared by many checks. Failures that need a damaged disk get a boot each:
-// they are short, since nothing after the failure is waited for. Consoles are
-// kept in build/qemu-tests and scanned for panics.
+// they are short, since nothing after the failure is waited for. Power cuts are
+// few for the same reason: package writelog makes the disks that the others would
+// have left from one boot's writes. Consoles are kept in build/qemu-tests and scanned for panics.
 package qemutests

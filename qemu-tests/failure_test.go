@@ -26,9 +26,10 @@ func image(path string) func(*qemu.Config) { return func(c *qemu.Config) { c.Ima
 // TestFlippedByte damages a program that nothing runs during a boot, and then
 // reads it: the block is not served, the machine restarts.
 func TestFlippedByte(t *testing.T) {
+	t.Parallel()
 	disk := diskCopy(t)
 	flip(t, disk, offsetInRoot(t, disk, "usr/bin/docker"))
-	m := machine.Boot(t, machine.Options{UserData: keyOnly, Change: image(disk)})
+	m := machine.Boot(t, machine.Options{UserData: keyOnly, Change: func(c *qemu.Config) { c.Image, c.BIOS = disk, true }})
 	m.Dial("core")
 	from := len(m.Console())
 	// In the background: the restart takes the connection with it.
@@ -73,6 +74,7 @@ func offsetInRoot(t *testing.T, disk, path string) int64 {
 // TestMissingVerity boots a disk without its hash tree under a counted entry:
 // stage 1 names the cause and restarts, and the boot loader counts the tries.
 func TestMissingVerity(t *testing.T) {
+	t.Parallel()
 	disk := diskCopy(t)
 	run(t, "sgdisk", "-d", fmt.Sprint(findPartition(t, disk, "root-A-verity").Number), disk)
 	list := strings.Fields(onESP(t, disk, "mdir", "-b", "::/EFI/Linux"))
@@ -101,6 +103,7 @@ func TestMissingVerity(t *testing.T) {
 // TestNoState boots a disk without a state partition: it comes up on memory,
 // says so, and lets its owner in, whose key is on a NoCloud disk.
 func TestNoState(t *testing.T) {
+	t.Parallel()
 	disk := diskCopy(t)
 	run(t, "sgdisk", "-d", fmt.Sprint(findPartition(t, disk, "state").Number), disk)
 	var seed qemu.Drive
@@ -123,6 +126,7 @@ func TestNoState(t *testing.T) {
 
 // TestTruncated boots a disk that ends inside the root partition.
 func TestTruncated(t *testing.T) {
+	t.Parallel()
 	disk := diskCopy(t)
 	root := findPartition(t, disk, "root-A")
 	must(t, os.Truncate(disk, (root.Start+root.Size/16)*512))
@@ -134,11 +138,13 @@ func TestTruncated(t *testing.T) {
 // TestAlone boots without DHCP, config drive or user-data on a disk bus that
 // is not virtio: the console still lets its owner in.
 func TestAlone(t *testing.T) {
+	t.Parallel()
 	m := machine.Boot(t, machine.Options{NoNetwork: true, Bus: "nvme", KernelArgs: "coracle.autologin"})
 	m.WaitConsole(`core@localhost\S* ~ \$`, 0, machine.BootTimeout)
 	from := len(m.Console())
 	m.Type("until journalctl -u systemd-networkd --no-pager | grep -i 'no dhcp'; do sleep 1; done; echo end-$((1+1))\n")
-	m.WaitConsole(`end-2`, from, time.Minute)
+	m.WaitConsole(`end-2`, from, 2*time.Minute)
+	m.WaitConsole(`Reached target Multi-User System`, 0, 2*time.Minute)
 	must(t, m.PowerButton())
 	m.WaitEnd(90 * time.Second)
 }
@@ -171,6 +177,7 @@ coreos:
 // TestBadUserData takes its document from a URL on the kernel command line, on
 // a SATA disk and as a machine of EC2 whose metadata comes before it, fills the state partition and reboots.
 func TestBadUserData(t *testing.T) {
+	t.Parallel()
 	document := ""
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, document) }))
 	defer server.Close()
@@ -206,11 +213,13 @@ func TestBadUserData(t *testing.T) {
 }
 
 // TestConfigDrive takes hostname, key and user-data from a config drive, on a
-// SCSI disk; the metadata service that the firmware tells of is not asked.
+// SCSI disk and a legacy BIOS; the metadata service that the firmware tells of is not asked.
 func TestConfigDrive(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	iso := filepath.Join(dir, "config.iso")
 	m := machine.Boot(t, machine.Options{Bus: "scsi", Change: func(c *qemu.Config) {
+		c.BIOS = true
 		c.ExtraDrives = []qemu.Drive{{File: iso, Format: "raw", CDROM: true}}
 		c.ExtraArgs = append(c.ExtraArgs, "-smbios", smbiosEC2)
 	}, WithKey: func(key string) {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"regexp"
 	"strings"
@@ -84,9 +85,10 @@ coreos:
 // TestMachine boots once, checks what a user would look at, reboots, and
 // switches off.
 func TestMachine(t *testing.T) {
+	t.Parallel()
 	port := serveRegistry(t)
 	m := machine.Boot(t, machine.Options{
-		UserData: fmt.Sprintf(userData, mirrorConfig(port)),
+		UserData: fmt.Sprintf(userData, mirrorConfig(port)) + networkUnits(t),
 		DiskSize: 8 << 30,
 		Forwards: []int{2379, 4001, 8080},
 	})
@@ -94,12 +96,18 @@ func TestMachine(t *testing.T) {
 	m.Eventually("systemctl is-active multi-user.target", "active\n", 3*time.Minute)
 
 	t.Run("provisioned", func(t *testing.T) { checkProvisioned(t, m.In(t)) })
+	t.Run("network", func(t *testing.T) { checkNetwork(t, m.In(t)) })
 	t.Run("system", func(t *testing.T) { checkSystem(t, m.In(t)) })
 	t.Run("units", func(t *testing.T) { checkUnits(t, m.In(t)) })
 	t.Run("journal", func(t *testing.T) { checkJournal(t, m.In(t)) })
 	t.Run("kv", func(t *testing.T) { checkKV(t, m.In(t)) })
 	t.Run("containers", func(t *testing.T) { checkContainers(t, m.In(t)) })
+	t.Run("limits", func(t *testing.T) { checkLimits(t, m.In(t)) })
+	t.Run("forks", func(t *testing.T) { checkForks(t, m.In(t)) })
+	t.Run("killed", func(t *testing.T) { checkKilled(t, m.In(t)) })
+	t.Run("config", func(t *testing.T) { checkConfig(t, m.In(t)); beginTry(m.In(t)) })
 	t.Run("reboot", func(t *testing.T) { checkReboot(t, m.In(t)) })
+	t.Run("taken back", func(t *testing.T) { checkTakenBack(t, m.In(t)) })
 	t.Run("poweroff", func(t *testing.T) { checkPowerOff(t, m.In(t)) })
 }
 
@@ -170,6 +178,13 @@ func checkUnits(t *testing.T, m *machine.Machine) {
 	if r := m.Exec("core", "systemctl is-active tree.service"); r.Code != 3 {
 		t.Errorf("is-active of a stopped unit: exit %d, want 3", r.Code)
 	}
+	// PID 1 hands over to a new copy of itself, the watchdog with it; nothing stops.
+	pids := "systemctl show -p MainPID etcd.service sshd.service systemd-journald.service"
+	before := m.Run(pids)
+	m.Run("sudo systemctl daemon-reexec")
+	if after := m.Run(pids); after != before {
+		t.Errorf("after daemon-reexec the processes are\n%s\nwere\n%s", after, before)
+	}
 	m.Run("sudo systemctl restart wanted.service")
 	if got := m.Run("systemctl status wanted.service"); !strings.Contains(got, "Active: active (exited)") {
 		t.Errorf("status:\n%s", got)
@@ -211,9 +226,64 @@ func checkJournal(t *testing.T, m *machine.Machine) {
 	if got := m.Run("journalctl -k -n 1000 --no-pager"); !strings.Contains(got, "Linux version") {
 		t.Error("the journal does not hold the kernel's messages")
 	}
+	for command, want := range map[string]string{
+		"journalctl -u wanted -o cat -g 'hi FROM' --case-sensitive=no -n 1":                                       "hi from wanted.service on boat",
+		"journalctl -b -u wanted.service _TRANSPORT=stdout -o cat --output-fields=_TRANSPORT,_RUNTIME_SCOPE -n 1": "stdout\nsystem",
+		"journalctl -F _TRANSPORT | grep -c kernel":                                                               "1",
+		"journalctl -b -k -r -n 1 -o short-monotonic | cut -c1":                                                   "[",
+		"journalctl --since '2020-01-01 00:00:00 UTC' -n 1 -o cat -k | cut -c1-13":                                "Linux version",
+		"journalctl -b nosuch 2>&1; echo $?":                                                                      "Failed to add match 'nosuch': Invalid argument\n1",
+		"journalctl -b -t forgotten --show-cursor >/dev/null; echo $?":                                            "1",
+	} {
+		if got := m.Run(command); got != strings.TrimSpace(want) {
+			t.Errorf("%s: %q, want %q", command, got, want)
+		}
+	}
+	checkForwarding(t, m)
 	if got := m.Run("journalctl -u tree.service --no-pager; journalctl -b --no-pager"); !strings.Contains(got, "Color") {
 		t.Error("the unknown key Color= is not warned of")
 	}
+}
+
+// checkForwarding has the journal sent to this machine, beginning with what the
+// kernel said before there was a network.
+func checkForwarding(t *testing.T, m *machine.Machine) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener.(*net.TCPListener).SetDeadline(time.Now().Add(3 * time.Minute))
+	m.Run("sudo mkdir -p /etc/systemd/journald.conf.d")
+	m.Run("printf '[Journal]\\nForwardToRemote=tcp+json://10.0.2.2:" + port + "\\n' | sudo tee /etc/systemd/journald.conf.d/remote.conf")
+	m.Run("sudo systemctl restart systemd-journald")
+	conn, err := listener.Accept()
+	if err != nil {
+		t.Fatalf("the machine does not connect: %v", err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(3 * time.Minute))
+	m.Run("sudo systemd-run --unit=forwarded.service /bin/echo and there")
+	early := false
+	for decoder := json.NewDecoder(conn); ; {
+		record := map[string]any{}
+		if err := decoder.Decode(&record); err != nil {
+			t.Fatalf("the record does not come: %v", err)
+		}
+		text, _ := record["MESSAGE"].(string)
+		early = early || strings.HasPrefix(text, "Linux version")
+		if record["_SYSTEMD_UNIT"] == "forwarded.service" && text == "and there" {
+			break
+		}
+	}
+	if !early {
+		t.Error("what was logged before the network came does not come")
+	}
+	m.Run("sudo rm /etc/systemd/journald.conf.d/remote.conf; sudo systemctl restart systemd-journald")
 }
 
 func checkKV(t *testing.T, m *machine.Machine) {

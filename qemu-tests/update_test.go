@@ -1,6 +1,7 @@
 package qemutests
 
 import (
+	"bytes"
 	"encoding/base64"
 	"fmt"
 	"math/rand/v2"
@@ -14,7 +15,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coracle-os/coracle/image/recipe"
+	"github.com/coracle-os/coracle/image/sdboot"
 	"github.com/coracle-os/coracle/qemu-tests/machine"
+	"github.com/coracle-os/coracle/tools/qemu"
 	"github.com/coracle-os/coracle/tools/tufrepo"
 	"github.com/coracle-os/coracle/tools/variant"
 )
@@ -80,7 +84,7 @@ func (p *publisher) publish(dir, channel string) {
 	b, done, err := tufrepo.ReadBuild(dir)
 	must(p.t, err)
 	defer done()
-	_, err = p.repo.Publish(p.t.Context(), *b, tufrepo.Options{Channel: channel})
+	_, err = p.repo.Publish(p.t.Context(), *b, tufrepo.Options{Channel: channel, Fast: true})
 	must(p.t, err)
 }
 
@@ -128,6 +132,13 @@ func (f *follower) runs(version, slot string) {
 	}
 }
 
+// lean switches off what takes most of a start under emulation, and has no part
+// in what is tested. TestUpdates and TestMachine have all of it.
+func (f *follower) lean() {
+	f.t.Helper()
+	f.Run("sudo systemctl mask --now docker.socket docker.service containerd.service etcd.service systemd-modules-load.service")
+}
+
 // fails offers a version that must not stay, and waits until the machine has
 // come back and says why. The console shows each of its tries.
 func (f *follower) fails(version, back, slot, reason, console string, times int) {
@@ -146,50 +157,63 @@ func (f *follower) fails(version, back, slot, reason, console string, times int)
 	f.Eventually("sudo journalctl -b -u update-engine --no-pager", version+" is in quarantine", time.Minute)
 }
 
-// TestUpdates takes one machine through good and bad releases: A to B to A, and
-// back to B when A is damaged.
+// TestUpdates takes one machine through releases: A to B to A, and back to B
+// when A is damaged; in between, one whose kernel panics. The UKI of another is
+// destroyed before its first start.
 func TestUpdates(t *testing.T) {
 	t.Parallel()
+	const size = 6 << 30
 	p := newPublisher(t)
-	m := machine.Boot(t, machine.Options{UserData: p.userData(), DiskSize: 6 << 30, Allow: regexp.MustCompile(`Kernel panic`)})
-	p.build(variant.Next("0.2.0"))
+	m := machine.Boot(t, machine.Options{UserData: p.userData(), DiskSize: size, Allow: regexp.MustCompile(`Kernel panic`),
+		Change: func(c *qemu.Config) { c.WriteLog = filepath.Join(c.Dir, "writes.log") }})
 	f := &follower{m, p, t}
+	f.build(variant.Next("0.2.0"))
 	f.runs("0.1.0", "A")
 	f.offer("0.2.0")
 	f.runs("0.2.0", "B")
-	t.Logf("update to another os-release: %d bytes sent", p.sent.Load())
+	t.Logf("update to another os-release: %d bytes sent", f.sent.Load())
+	survivesCuts(t, m.WriteLog, machine.Image(t), size)
 
-	p.build(variant.Panic("0.3.0"))
+	f.build(variant.Panic("0.3.0"))
 	f.fails("0.3.0", "0.2.0", "B", "crashed or hung", "Kernel panic", 3)
-	p.build(variant.Empty("0.3.1"))
-	f.fails("0.3.1", "0.2.0", "B", "crashed or hung", "boot failed: switch root", 3)
-	p.build(variant.Hang("0.3.2"))
-	f.fails("0.3.2", "0.2.0", "B", "crashed or hung", "Linux version", 4) // and the one that is back
-	p.build(variant.Empty("0.3.3"))
-	f.damaged("0.3.3", "0.2.0", "B")
-	p.build(variant.Unhealthy("0.4.0"))
-	f.fails("0.4.0", "0.2.0", "B", "/usr/bin/false", "health check failed.*rebooting", 3)
-	p.build(variant.Next("0.5.0"))
-	f.Run("sudo systemctl stop locksmithd")
-	f.offer("0.5.0")
-	f.Eventually("updatectl status", "pending-reboot", 5*time.Minute)
-	t.Log("update-engine: ", f.Run("grep VmHWM /proc/$(systemctl show -p MainPID --value update-engine)/status"))
-	f.Exec("core", "sudo systemctl reboot")
+	f.build(variant.Next("0.5.0"))
+	f.damaged("0.5.0", "0.2.0")
 	f.runs("0.5.0", "A")
 	f.destroyed("/dev/vda3", "0.5.0", "0.2.0", "B")
 }
 
-// damaged arms a release, destroys its UKI on the ESP before the restart, and
-// waits until the machine is back without a hand on it.
-func (f *follower) damaged(version, back, slot string) {
+// TestBadReleases offers a machine releases that start and then do not last: one
+// whose root is empty, one that hangs and one that is unhealthy.
+func TestBadReleases(t *testing.T) {
+	t.Parallel()
+	p := newPublisher(t)
+	m := machine.Boot(t, machine.Options{UserData: p.userData(), DiskSize: 6 << 30})
+	f := &follower{m, p, t}
+	f.build(variant.Empty("0.2.0"))
+	f.runs("0.1.0", "A")
+	f.lean()
+	f.fails("0.2.0", "0.1.0", "A", "crashed or hung", "boot failed: switch root", 3)
+	f.build(variant.Hang("0.3.0"))
+	f.fails("0.3.0", "0.1.0", "A", "crashed or hung", "Linux version", 4) // and the one that is back
+	f.build(variant.Unhealthy("0.4.0"))
+	f.fails("0.4.0", "0.1.0", "A", "/usr/bin/false", "health check failed.*rebooting", 3)
+}
+
+// damaged arms a release and destroys its UKI on the ESP before the restart. The
+// machine comes back with the one it had, and mends the release without a hand on
+// it.
+func (f *follower) damaged(version, back string) {
 	f.t.Helper()
 	f.Run("sudo systemctl stop locksmithd")
 	f.offer(version)
 	f.Eventually("updatectl status", "pending-reboot", 5*time.Minute)
+	f.t.Log("update-engine: ", f.Run("grep VmHWM /proc/$(systemctl show -p MainPID --value update-engine)/status"))
 	f.Run("sudo mount -t vfat /dev/vda2 /mnt && sudo dd if=/dev/zero of=/mnt/EFI/Linux/coracle-" + version + "+3-0.efi bs=4096 count=1 conv=notrunc && sudo umount /mnt")
+	from, sent := len(f.Console()), f.sent.Load()
 	f.Exec("core", "sudo systemctl reboot")
-	f.Eventually(`updatectl history | grep "fallback *`+version+`"`, "firmware or the boot loader refused it", 5*time.Minute)
-	f.runs(back, slot)
+	f.WaitConsole(`Linux version[^\a]*Coracle `+back, from, machine.BootTimeout)
+	f.Eventually("updatectl history | grep -c 'installed *"+version+"'", "2", 5*time.Minute)
+	f.t.Logf("a destroyed UKI: %d bytes sent", f.sent.Load()-sent)
 }
 
 // destroyed overwrites most of the slot that runs, marked good, and waits until
@@ -210,19 +234,55 @@ func (f *follower) destroyed(device, version, back, slot string) {
 	}
 }
 
-// TestPowerCuts cuts the power at 20 random moments of updates back and forth.
-// The machine comes up every time, and takes the next release in the end.
+// newLoader is Next with a systemd-boot that says another version of itself.
+func (p *publisher) newLoader(version, loader string) variant.Variant {
+	p.t.Helper()
+	file := filepath.Join(p.dir, "systemd-boot-"+loader)
+	onESP(p.t, machine.Image(p.t), "mcopy", "::/"+sdboot.Fallback, file)
+	content, err := os.ReadFile(file)
+	must(p.t, err)
+	old, err := sdboot.Read(content)
+	must(p.t, err)
+	wide := func(text string) []byte { return []byte(strings.Join(strings.Split(text, ""), "\x00")) }
+	next := "systemd-boot " + loader + old.Version[len(loader):]
+	content = bytes.ReplaceAll(content, []byte(old.Info()), []byte(next))
+	content = bytes.ReplaceAll(content, wide(old.Info()), wide(next))
+	must(p.t, os.WriteFile(file, content, 0o644))
+	source, err := filepath.Abs("..")
+	must(p.t, err)
+	file, err = filepath.Rel(source, file)
+	must(p.t, err)
+	return variant.Variant{Version: version, Change: func(r *recipe.Recipe) {
+		r.Files = append(r.Files, recipe.File{Path: sdboot.InRoot, Source: file})
+	}}
+}
+
+// Bad luck with the firmware, while the machine runs.
+const (
+	fillNVRAM = `sudo bash -c 'n=0; while printf "\007\000\000\000%01000d" 0 > /sys/firmware/efi/efivars/Fill$n-00112233-4455-6677-8899-aabbccddeeff; do n=$((n+1)); done; echo $n' 2>&1`
+	// secondEntry shows the firmware's boot entries, and what was done about them.
+	secondEntry = `sudo journalctl -b -u coracle-health --no-pager; cat /sys/firmware/efi/efivars/Boot00* | tr -d '\000'`
+	ruinLoader  = "sudo mount -t vfat /dev/vda2 /mnt && sudo dd if=/dev/zero of=/mnt/EFI/BOOT/BOOTX64.EFI bs=512 count=1 conv=notrunc && sudo umount /mnt"
+	bothLoaders = "sudo sh -c 'mount -t vfat /dev/vda2 /mnt; cmp /mnt/EFI/BOOT/BOOTX64.EFI /" + sdboot.InRoot + " && cmp /mnt/EFI/systemd/systemd-bootx64.efi /" + sdboot.InRoot + " && echo both; umount /mnt'"
+)
+
+// TestPowerCuts cuts the power at random moments of updates back and forth.
+// The machine comes up every time, and takes the next release in the end, with its
+// boot loader; what a cut at each moment leaves of the disk is in TestUpdates.
+// Meanwhile the firmware's memory is full, then it forgets everything,
+// and then the loader that it starts by itself is destroyed.
 func TestPowerCuts(t *testing.T) {
 	t.Parallel()
-	const cuts = 20
+	const cuts = 8
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	p := newPublisher(t)
 	p.publish(filepath.Dir(machine.Image(t)), "built-0-1-0")
-	p.build(variant.Next("0.2.0"))
+	p.build(p.newLoader("0.2.0", "8"))
 	m := machine.Boot(t, machine.Options{UserData: p.userData(), DiskSize: 6 << 30})
 	f := &follower{m, p, t}
+	f.lean()
 	running := regexp.MustCompile(`Running: *(\S+) in slot`)
 	for i := range cuts {
 		if i%2 == 0 { // offer the version that does not run
@@ -230,6 +290,15 @@ func TestPowerCuts(t *testing.T) {
 			next := map[string]string{"0.1.0": "0.2.0", "0.2.0": "0.1.0"}[match[1]]
 			f.offer(next)
 			t.Logf("cut %d: %s runs, %s is offered", i, match[1], next)
+		}
+		switch i {
+		case 2:
+			f.Eventually(fillNVRAM, "No space left on device", time.Minute)
+		case 4:
+			must(t, os.Remove(filepath.Join(m.Config.Dir, "vars.fd")))
+		case 6:
+			f.Eventually(secondEntry, "second copy", 2*time.Minute)
+			f.Eventually(ruinLoader+" && echo ruined", "ruined", time.Minute)
 		}
 		wait := time.Duration(random.Int64N(int64(40 * time.Second)))
 		select {
@@ -240,8 +309,14 @@ func TestPowerCuts(t *testing.T) {
 		t.Logf("cut %d: after %s", i, wait.Round(time.Second/10))
 		m.PowerCut()
 	}
-	p.build(variant.Next("0.3.0"))
+	p.build(p.newLoader("0.3.0", "9"))
 	f.offer("0.3.0")
 	f.Eventually("updatectl history | grep 'good *0.3.0'", "0.3.0", 10*time.Minute)
 	t.Log(f.Run("updatectl history"))
+	f.Eventually("sudo journalctl -b -u coracle-health --no-pager", "is started the next time, on trial", time.Minute)
+	m.PowerCut()
+	f.Eventually("sudo journalctl -b -u coracle-health --no-pager", "has started this machine", machine.BootTimeout)
+	if got := f.Run(bothLoaders); got != "both" {
+		t.Errorf("the copies of the boot loader: %s", got)
+	}
 }

@@ -20,6 +20,8 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/coracle-os/coracle/agents/config"
+	"github.com/coracle-os/coracle/agents/cryptenroll"
 	"github.com/coracle-os/coracle/agents/curl"
 	"github.com/coracle-os/coracle/agents/diskinstall"
 	"github.com/coracle-os/coracle/agents/etcdctl"
@@ -33,8 +35,10 @@ import (
 	"github.com/coracle-os/coracle/agents/names"
 	"github.com/coracle-os/coracle/agents/overlay"
 	"github.com/coracle-os/coracle/agents/reset"
+	"github.com/coracle-os/coracle/agents/rsync"
 	"github.com/coracle-os/coracle/agents/update/engine"
 	"github.com/coracle-os/coracle/agents/wget"
+	"github.com/coracle-os/coracle/rootfs/ignition/firstboot"
 	"github.com/coracle-os/coracle/rootfs/program"
 	"github.com/coracle-os/coracle/rootfs/userdata/fetch"
 	"github.com/coracle-os/coracle/rootfs/userdata/metadata"
@@ -51,6 +55,8 @@ func main() {
 func programs() map[string]program.Main {
 	return map[string]program.Main{
 		"coracle-health":  health.Main,
+		config.Name:       config.Main,
+		cryptenroll.Name:  cryptenroll.Main,
 		"curl":            curl.Main,
 		"discovery":       registry.Main,
 		"etcd":            kv.Main,
@@ -61,7 +67,9 @@ func programs() map[string]program.Main {
 		"fleetd":          fleetd.Main,
 		"locksmithctl":    locksmith.CtlMain,
 		"locksmithd":      locksmith.Main,
+		"ignition":        firstboot.Main,
 		"names":           names.Main,
+		"rsync":           rsync.Main,
 		"update-engine":   engine.Main,
 		"wget":            wget.Main,
 		fetch.Name:        fetch.Main,

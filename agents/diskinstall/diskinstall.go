@@ -22,6 +22,8 @@ import (
 	"github.com/coracle-os/coracle/agents/diskinstall/target"
 	"github.com/coracle-os/coracle/image/gpt"
 	"github.com/coracle-os/coracle/rootfs/cloudconfig"
+	"github.com/coracle-os/coracle/rootfs/ignition"
+	"github.com/coracle-os/coracle/rootfs/provision/plan"
 )
 
 // Config is a configuration for the OEM partition.
@@ -71,8 +73,18 @@ func Ignition(content []byte) (*Config, error) {
 	if !strings.HasPrefix(c.Ignition.Version, "3.") {
 		return nil, fmt.Errorf("the Ignition config says version %q; want 3.x", c.Ignition.Version)
 	}
+	doc := ignition.Compile(context.Background(), "the Ignition config", content, nil)
+	var wrong []error
+	for _, p := range doc.Plan.Problems {
+		if p.Severity == plan.Error {
+			wrong = append(wrong, errors.New(p.String()))
+		}
+	}
+	if len(wrong) > 0 {
+		return nil, fmt.Errorf("the Ignition config can not be applied: %w", errors.Join(wrong...))
+	}
 	return &Config{Name: ignitionName, Content: content,
-		Notes: []string{"Ignition is kept on the OEM partition, but releases up to now do not apply it; a cloud-config is applied"}}, nil
+		Notes: []string{"the machine's first boot applies it"}}, nil
 }
 
 // AnyConfig checks a configuration of either kind.

@@ -24,6 +24,7 @@ import (
 	"github.com/coracle-os/coracle/image/erofs"
 	"github.com/coracle-os/coracle/image/esp"
 	"github.com/coracle-os/coracle/image/gpt"
+	"github.com/coracle-os/coracle/image/grub"
 	"github.com/coracle-os/coracle/image/inspect"
 	"github.com/coracle-os/coracle/image/livename"
 	"github.com/coracle-os/coracle/image/tree"
@@ -62,7 +63,11 @@ func makeSample(t *testing.T) sample {
 	}
 	noise := make([]byte, 3*mib)
 	_, _ = rand.NewChaCha8([32]byte{7}).Read(noise)
-	files := ok[tree.Tree](t)(tree.New(tree.File("usr/bin/large", 0o755, noise), tree.Symlink("bin", "usr/bin")))
+	core := make([]byte, 4*512)
+	core[0x1fc] = 3 // sectors that follow the first
+	files := ok[tree.Tree](t)(tree.New(tree.File("usr/bin/large", 0o755, noise), tree.Symlink("bin", "usr/bin"),
+		tree.File(grub.RootDirectory+"/"+grub.BootName, 0o644, append([]byte{0xeb}, make([]byte, 511)...)),
+		tree.File(grub.RootDirectory+"/"+grub.CoreName, 0o644, core)))
 	root, hashes, fat, raw := file("root"), file("verity"), file("esp"), file("coracle.raw")
 	size := ok[int64](t)(erofs.Write(root, files, erofs.Options{}))
 	hash := ok[[]byte](t)(verity.Format(root, size, hashes, verity.Superblock{Salt: verity.Salt()}))
@@ -71,8 +76,8 @@ func makeSample(t *testing.T) sample {
 	entry := ok[[]byte](t)(uki.Build(stub,
 		uki.Section{Name: ".osrel", Data: []byte("VERSION_ID=1.2.3\n")},
 		uki.Section{Name: ".cmdline", Data: []byte("roothash=" + s.rootHash + " quiet")},
-		uki.Section{Name: ".linux", Data: bytes.Repeat([]byte("linux"), 50_000)}))
-	boot := ok[tree.Tree](t)(tree.New(tree.File("EFI/Linux/coracle-1.2.3.efi", 0o644, entry), tree.File("EFI/BOOT/BOOTX64.EFI", 0o644, []byte("loader"))))
+		uki.Section{Name: ".linux", Data: bytes.Repeat([]byte("linux"), 50_000)}, uki.Section{Name: ".initrd", Data: []byte("initrd")}))
+	boot := ok[tree.Tree](t)(tree.New(tree.File("EFI/Linux/coracle-1.2.3.efi", 0o644, entry), tree.File("EFI/BOOT/BOOTX64.EFI", 0o644, stub)))
 	sizes := gpt.Sizes{BIOSBoot: mib, ESP: 34 * mib, Root: 8 * mib, RootVerity: mib, OEM: mib, State: mib}
 	if err := esp.Write(fat, sizes.ESP, boot, esp.Options{Label: "ESP"}); err != nil {
 		t.Fatal(err)
@@ -93,7 +98,7 @@ func makeSample(t *testing.T) sample {
 	s.running = source.Running{BootInfo: filepath.Join(dir, "boot.json"), OSRelease: filepath.Join(dir, "os-release"), Root: root.Name()}
 	write(t, s.running.OSRelease, []byte("ID=coracle\nVERSION_ID=1.2.3\n"))
 	write(t, filepath.Join(dir, livename.UKI), entry)
-	write(t, filepath.Join(dir, livename.Loader), []byte("loader"))
+	write(t, filepath.Join(dir, livename.Loader), stub)
 	write(t, s.running.BootInfo, ok[[]byte](t)(json.Marshal(bootinfo.Info{
 		RootHash: s.rootHash, Live: livename.Memory, BootFiles: dir, VerityDevice: hashes.Name()})))
 	return s
@@ -260,7 +265,15 @@ func TestRunning(t *testing.T) {
 	check(t, disk, s.rootHash)
 	f := ok[*os.File](t)(os.Open(disk))
 	defer f.Close()
-	part, _ := ok[gpt.Layout](t)(gpt.Read(f, 3300*mib)).Find(gpt.OEM)
+	layout := ok[gpt.Layout](t)(gpt.Read(f, 3300*mib))
+	bios, _ := layout.Find(gpt.BIOSBoot)
+	if at, ok := grub.Installed(f, bios.Start); !ok || at != bios.Start {
+		t.Errorf("GRUB is at %d, %v; want it at the start of its partition", at, ok)
+	}
+	if img := ok[*inspect.Image](t)(inspect.Open(f, 3300*mib)); len(img.Problems) > 0 || img.BIOS == nil || len(img.BIOS.Entries) != 1 {
+		t.Errorf("on BIOS: %+v, problems %q", img.BIOS, img.Problems)
+	}
+	part, _ := layout.Find(gpt.OEM)
 	err := target.Mount(disk, part.Start, part.Size, func(dir string) error {
 		content, err := os.ReadFile(filepath.Join(dir, "cloud-config.yml"))
 		if err == nil && string(content) != "#cloud-config\nhostname: a\n" {
@@ -353,6 +366,7 @@ func TestConfigs(t *testing.T) {
 		{"#!/bin/sh\n", "cloud-config.yml", ""},
 		{`{"ignition": {"version": "3.4.0"}}`, "config.ign", ""},
 		{`{"ignition": {"version": "2.2.0"}}`, "", "want 3.x"},
+		{`{"ignition": {"version": "3.4.0"}, "storage": {"files": [{"path": "x"}]}}`, "", "path not absolute"},
 		{`{"ignition": `, "", "no JSON"},
 		{"hostname: a\n", "", "no cloud-config"},
 		{"", "", "no cloud-config"},

@@ -37,6 +37,7 @@ import (
 	"github.com/coracle-os/coracle/agents/health/evidence"
 	"github.com/coracle-os/coracle/agents/update/store"
 	"github.com/coracle-os/coracle/initrd/bootinfo"
+	"github.com/coracle-os/coracle/initrd/bootstate"
 	"github.com/coracle-os/coracle/initrd/entries"
 	"github.com/coracle-os/coracle/rootfs/control"
 	"github.com/coracle-os/coracle/rootfs/program"
@@ -46,6 +47,7 @@ import (
 type gate struct {
 	info    bootinfo.Info
 	counted string // the loader's word
+	mute    bool   // this loader never says anything
 	store   *store.Store
 	log     io.Writer
 	every   time.Duration // between attempts
@@ -54,8 +56,9 @@ type gate struct {
 	directory func(func(entries.Dir) error) error // opens the boot entries
 	tasks     func() []task
 	evidence  func(rootHash string) (evidence.Evidence, error)
-	judged    func(string) error // tells the result to the programs of this boot
-	forget    func() error       // the baseline
+	judged    func(string) error              // tells the result to the programs of this boot
+	forget    func() error                    // the baseline
+	loader    func() (done string, err error) // updates the boot loader; nil: there is none
 	reboot    func(ctx context.Context, reason string)
 	now       func() time.Time
 }
@@ -92,6 +95,7 @@ func (g *gate) run(ctx context.Context) error {
 		return err
 	}
 	if !t.on {
+		g.updateLoader()
 		return g.judged("not on trial")
 	}
 	g.say("version %s is on trial", t.version)
@@ -122,7 +126,7 @@ func (g *gate) look() (t trial, err error) {
 			return err
 		}
 		var notice string
-		if t, notice = judge(l, g.info.RootHash, g.counted); notice != "" {
+		if t, notice = judge(l, g.info.RootHash, g.counted); notice != "" && !g.mute {
 			g.say("%s", notice)
 		}
 		if err := g.notice(l); err != nil {
@@ -188,7 +192,23 @@ func (g *gate) good(t trial) error {
 			g.say("%v", e)
 		}
 	}
+	g.updateLoader()
 	return nil
+}
+
+// updateLoader takes over the boot loader of a release that is good. It is tried
+// again at the next boot if it fails.
+func (g *gate) updateLoader() {
+	if g.loader == nil {
+		return
+	}
+	done, err := g.loader()
+	if done != "" {
+		g.say("boot loader: %s", done)
+	}
+	if err != nil {
+		g.say("boot loader: %v", err)
+	}
 }
 
 // raiseFloor sets the version floor; downward for a downgrade, which was signed.
@@ -227,13 +247,16 @@ func (g *gate) say(format string, args ...any) {
 
 // onMachine is the gate of the machine that this program runs on.
 func onMachine(info bootinfo.Info, stdio program.Stdio) *gate {
-	g := &gate{info: info, counted: loaderCount(countVariable), store: store.New(store.Path), log: stdio.Err,
+	g := &gate{info: info, counted: loaderCount(countVariable), mute: !bootstate.UEFI("/sys"), store: store.New(store.Path), log: stdio.Err,
 		every: attemptEvery, settle: 10 * time.Second, now: time.Now, reboot: reboot,
 		forget: func() error { return baseline.Remove("/") },
 	}
 	g.directory = func(f func(entries.Dir) error) error { return withEntries(info.RootDevice, f) }
 	if info.Live != "" { // the boot entries that there may be are of another system
 		g.directory = func(f func(entries.Dir) error) error { return f(entries.OSDir(noEntries)) }
+	}
+	if info.Live == "" && info.RootDevice != "" {
+		g.loader = func() (string, error) { return updateLoader(info.RootDevice, g.store) }
 	}
 	g.tasks = func() []task { return machineTasks(info, g.say) }
 	g.evidence = func(rootHash string) (evidence.Evidence, error) {

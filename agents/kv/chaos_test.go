@@ -51,10 +51,10 @@ func registers() porcupine.Model {
 // chaos is a cluster under attack and the people who use it meanwhile.
 type chaos struct {
 	t        *testing.T
-	lab      *lab
+	lab      *network
 	random   *rand.Rand
 	machines []*machineUnderTest
-	running  []*process
+	running  []process
 	clients  []*clientv3.Client
 	env      string
 	begin    time.Time
@@ -82,7 +82,7 @@ func newChaos(t *testing.T, members int, seed uint64) *chaos {
 		t.Cleanup(func() { unix.Unmount(m.dir, unix.MNT_DETACH) })
 	}
 	c.env = "ETCD_INITIAL_CLUSTER=" + cluster[1:]
-	c.running = make([]*process, members)
+	c.running = make([]process, members)
 	for i, m := range c.machines {
 		c.start(i)
 		c.clients = append(c.clients, m.client(m.endpoint()))
@@ -103,18 +103,15 @@ type fault struct {
 
 func faults() []fault {
 	filler := func(c *chaos, i int) string { return filepath.Join(c.machines[i].dir, "filler") }
-	port := func(c *chaos, i int, state string) {
-		c.lab.ip("-n", c.lab.prefix+"b", "link", "set", fmt.Sprintf("p%d", i+1), state)
-	}
 	restart := func(c *chaos, i int) {
 		c.running[i].kill()
 		c.start(i)
 	}
 	return []fault{
 		{"kill", func(c *chaos, i int) { c.running[i].kill() }, restart},
-		{"pause", func(c *chaos, i int) { c.running[i].cmd.Process.Signal(unix.SIGSTOP) },
-			func(c *chaos, i int) { c.running[i].cmd.Process.Signal(unix.SIGCONT) }},
-		{"cut off", func(c *chaos, i int) { port(c, i, "down") }, func(c *chaos, i int) { port(c, i, "up") }},
+		{"pause", func(c *chaos, i int) { c.running[i].Cmd.Process.Signal(unix.SIGSTOP) },
+			func(c *chaos, i int) { c.running[i].Cmd.Process.Signal(unix.SIGCONT) }},
+		{"cut off", func(c *chaos, i int) { c.machines[i].Plug(false) }, func(c *chaos, i int) { c.machines[i].Plug(true) }},
 		{"full disk", func(c *chaos, i int) {
 			exec.Command("dd", "if=/dev/zero", "of="+filler(c, i), "bs=1M").Run() // until it is full
 		}, func(c *chaos, i int) {
@@ -194,7 +191,7 @@ func (c *chaos) round(n int) {
 	for i := range c.machines { // everybody serves again before the next
 		eventually(c.t, 30*time.Second, func() string {
 			select {
-			case <-c.running[i].done: // as etcd.service would
+			case <-c.running[i].Done: // as etcd.service would
 				c.start(i)
 			default:
 			}

@@ -12,7 +12,7 @@ import (
 
 // service starts the discovery service on machine 9, with Debian's etcd as the
 // store, and gives its URL.
-func service(t *testing.T, l *lab) string {
+func service(t *testing.T, l *network) string {
 	t.Helper()
 	m := l.machine(9)
 	etcd, err := exec.LookPath("etcd")
@@ -21,7 +21,7 @@ func service(t *testing.T, l *lab) string {
 	}
 	m.exec(nil, etcd, "--enable-v2", "--data-dir", filepath.Join(t.TempDir(), "v2"), "--unsafe-no-fsync")
 	m.start("discovery", nil)
-	base := "http://" + m.ip + ":8087"
+	base := "http://" + m.IP + ":8087"
 	eventually(t, 30*time.Second, func() string {
 		if status, text := m.request(http.MethodGet, base+"/health", ""); status != 200 || text != "OK" {
 			return fmt.Sprintf("/health: %d %s", status, text)
@@ -31,7 +31,7 @@ func service(t *testing.T, l *lab) string {
 	return base
 }
 
-func newToken(t *testing.T, l *lab, base, query string) string {
+func newToken(t *testing.T, l *network, base, query string) string {
 	t.Helper()
 	status, text := l.machine(9).request(http.MethodGet, base+"/new"+query, "")
 	if status != 200 || !strings.HasPrefix(text, base+"/") {
@@ -67,7 +67,7 @@ func TestDiscoveryToken(t *testing.T) {
 	four.says(t, 20*time.Second, "the cluster has 3 of 3 members: this machine stands by")
 
 	eventually(t, 30*time.Second, func() string { return l.machine(5).has("/through", "a proxy") })
-	if strings.Contains(worker.log.String(), "stands by") {
+	if strings.Contains(worker.Log.String(), "stands by") {
 		t.Error("a proxy by the owner's word asks to join")
 	}
 
@@ -102,7 +102,7 @@ func TestDiscoveryTokenRefused(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := l.machine(3).etcd(c.env...)
-			if code := p.ends(t, 20*time.Second); code != 1 || !strings.Contains(p.log.String(), c.want) {
+			if code := p.ends(t, 20*time.Second); code != 1 || !strings.Contains(p.Log.String(), c.want) {
 				t.Errorf("exit code %d, want 1 and %q", code, c.want)
 			}
 		})
@@ -111,7 +111,7 @@ func TestDiscoveryTokenRefused(t *testing.T) {
 	again := l.machine(2)
 	again.dir = filepath.Join(t.TempDir(), "new-disk")
 	p := again.etcd("ETCD_NAME=same", "ETCD_DISCOVERY="+three)
-	if code := p.ends(t, 20*time.Second); code != 1 || !strings.Contains(p.log.String(), "the token was used before by a machine of this name and address") {
+	if code := p.ends(t, 20*time.Second); code != 1 || !strings.Contains(p.Log.String(), "the token was used before by a machine of this name and address") {
 		t.Errorf("exit code %d, want 1 and that the token was used before", code)
 	}
 }
@@ -124,7 +124,7 @@ func TestDiscoveryOnOwnEtcd(t *testing.T) {
 	m := l.machine(9)
 	m.etcd("ETCD_NAME=tokens")
 	m.start("discovery", nil)
-	base := "http://" + m.ip + ":8087"
+	base := "http://" + m.IP + ":8087"
 	eventually(t, 30*time.Second, func() string {
 		if status, text := m.request(http.MethodGet, base+"/new", ""); status != 200 {
 			return fmt.Sprintf("/new: %d %s", status, text)
@@ -136,7 +136,7 @@ func TestDiscoveryOnOwnEtcd(t *testing.T) {
 		l.machine(n).etcd(fmt.Sprintf("ETCD_NAME=d%d", n), "ETCD_DISCOVERY="+url)
 	}
 	formed(t, l, 60*time.Second, []string{"d1", "d2", "d3"}, 1, 2, 3)
-	status, text := m.request(http.MethodGet, "http://"+m.ip+":2379/v2/keys"+strings.Replace(url, base, "/_etcd/registry", 1), "")
+	status, text := m.request(http.MethodGet, "http://"+m.IP+":2379/v2/keys"+strings.Replace(url, base, "/_etcd/registry", 1), "")
 	if status != 200 || strings.Count(text, "=http://10.77.0.") != 3 {
 		t.Errorf("the token in etcd: %d %s", status, text)
 	}

@@ -50,7 +50,7 @@ func TestHealing(t *testing.T) {
 	env := func(n int) []string {
 		return []string{fmt.Sprintf("ETCD_NAME=h%d", n), "ETCD_DISCOVERY=" + url, "ETCD_REMOVE_DELAY=5s", "ETCD_PROXY_REFRESH_INTERVAL=1000"}
 	}
-	members := map[int]*process{}
+	members := map[int]process{}
 	for n := 1; n <= 3; n++ {
 		members[n] = l.machine(n).etcd(env(n)...)
 	}
@@ -65,7 +65,7 @@ func TestHealing(t *testing.T) {
 	formed(t, l, 90*time.Second, []string{"h1", "h3", "h4"}, 1, 3, 4)
 	t.Logf("healed %v after the death, of which 5s are the stated time", time.Since(died))
 	eventually(t, 10*time.Second, func() string { return l.machine(4).has("/kept", "v") })
-	reasons := members[1].log.String() + members[3].log.String()
+	reasons := members[1].Log.String() + members[3].Log.String()
 	for _, want := range []string{`healing: remove member`, `longer than 5s; "h4" takes its place`, `healing: add as a learner "h4"`, `healing: promote member`} {
 		if !strings.Contains(reasons, want) {
 			t.Errorf("the log does not say %q", want)
@@ -103,14 +103,14 @@ func TestCutOffMember(t *testing.T) {
 	formed(t, l, 60*time.Second, []string{"c1", "c2", "c3"}, 1, 2, 3)
 	four := l.machine(4).etcd(env(4)...)
 	four.says(t, 30*time.Second, "stands by")
-	l.ip("-n", l.prefix+"b", "link", "set", "p2", "down")
+	l.machine(2).Plug(false)
 	formed(t, l, 60*time.Second, []string{"c1", "c3", "c4"}, 1, 3, 4)
-	l.ip("-n", l.prefix+"b", "link", "set", "p2", "up")
+	l.machine(2).Plug(true)
 	two.says(t, 60*time.Second, "its data is stale and was moved to")
 	two.says(t, 30*time.Second, "stands by")
-	three.cmd.Process.Signal(unix.SIGSTOP)
+	three.Cmd.Process.Signal(unix.SIGSTOP)
 	formed(t, l, 60*time.Second, []string{"c1", "c2", "c4"}, 1, 2, 4)
-	three.cmd.Process.Signal(unix.SIGCONT)
+	three.Cmd.Process.Signal(unix.SIGCONT)
 	three.says(t, 60*time.Second, "its data is stale and was moved to")
 	three.says(t, 30*time.Second, "stands by")
 	// What the owner removes stays out.
@@ -165,8 +165,8 @@ func TestNoHealing(t *testing.T) {
 	if got, _ := l.machine(2).voters(); len(got) != 3 {
 		t.Errorf("with healing off the voters are %v", got)
 	}
-	p[1].cmd.Process.Signal(unix.SIGTERM)
-	<-p[1].done
+	p[1].Cmd.Process.Signal(unix.SIGTERM)
+	<-p[1].Done
 	// The last one begins anew with healing on: it must not change anything.
 	p[2].stop()
 	last := l.machine(3).etcd(staticCluster(3), "ETCD_REMOVE_DELAY=1s", "ETCD_JOIN_TOKEN=secret")

@@ -1,7 +1,6 @@
 package kv
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,13 +8,9 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
-	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -23,91 +18,40 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
+
+	"github.com/coracle-os/coracle/agents/lab"
 )
 
-// lab is a network of machines: a namespace each, on one bridge.
-type lab struct {
+// network is a network of machines that may run etcd.
+type network struct {
+	*lab.Lab
 	t        *testing.T
-	prefix   string
 	machines map[int]*machineUnderTest
 }
 
-// machineUnderTest is one namespace with a data directory.
+// machineUnderTest is one machine with a data directory.
 type machineUnderTest struct {
-	t         *testing.T
-	namespace string
-	ip        string
-	dir       string
+	*lab.Machine
+	t   *testing.T
+	dir string
 }
 
 // process is one program in a machine.
-type process struct {
-	cmd  *exec.Cmd
-	log  *logBuffer
-	done chan struct{}
-}
+type process struct{ *lab.Process }
 
-// logBuffer is what a program writes, readable while it does.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-// labNumber keeps the namespaces of one test binary apart.
-var labNumber atomic.Int32
-
-// newLab makes an empty network. Labs do not see each other, so that their
-// tests run side by side: they mostly wait.
-func newLab(t *testing.T) *lab {
+func newLab(t *testing.T) *network {
 	t.Helper()
-	l := &lab{t: t, prefix: fmt.Sprintf("kv%dx%d", os.Getpid(), labNumber.Add(1)), machines: map[int]*machineUnderTest{}}
-	bridge := l.prefix + "b"
-	l.ip("netns", "add", bridge)
-	t.Cleanup(func() { exec.Command("ip", "netns", "delete", bridge).Run() })
-	l.ip("-n", bridge, "link", "add", "name", "br0", "type", "bridge")
-	l.ip("-n", bridge, "link", "set", "br0", "up")
-	return l
+	return &network{lab.New(t), t, map[int]*machineUnderTest{}}
 }
 
-func (l *lab) ip(args ...string) {
+// machine gives machine n, which is made when it is new.
+func (l *network) machine(n int) *machineUnderTest {
 	l.t.Helper()
-	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
-		l.t.Fatalf("ip %s: %v: %s", strings.Join(args, " "), err, out)
+	if l.machines[n] == nil {
+		m := l.Machine(n)
+		l.machines[n] = &machineUnderTest{Machine: m, t: l.t, dir: filepath.Join(m.Dir, "etcd")}
 	}
-}
-
-// machine gives machine n, at 10.77.0.n, which is made when it is new.
-func (l *lab) machine(n int) *machineUnderTest {
-	l.t.Helper()
-	if m := l.machines[n]; m != nil {
-		return m
-	}
-	m := &machineUnderTest{
-		t: l.t, namespace: fmt.Sprintf("%sm%d", l.prefix, n), ip: fmt.Sprintf("10.77.0.%d", n),
-		dir: filepath.Join(l.t.TempDir(), "etcd"),
-	}
-	l.machines[n] = m
-	bridge, port := l.prefix+"b", fmt.Sprintf("p%d", n)
-	l.ip("netns", "add", m.namespace)
-	l.t.Cleanup(func() { exec.Command("ip", "netns", "delete", m.namespace).Run() })
-	l.ip("-n", bridge, "link", "add", "name", port, "type", "veth", "peer", "name", "eth0", "netns", m.namespace)
-	l.ip("-n", bridge, "link", "set", port, "master", "br0", "up")
-	l.ip("-n", m.namespace, "address", "add", m.ip+"/24", "dev", "eth0")
-	l.ip("-n", m.namespace, "link", "set", "eth0", "up")
-	l.ip("-n", m.namespace, "link", "set", "lo", "up")
-	return m
+	return l.machines[n]
 }
 
 // addresses are the variables that cloud-config's etcd2 section writes on this
@@ -115,65 +59,36 @@ func (l *lab) machine(n int) *machineUnderTest {
 func (m *machineUnderTest) addresses() []string {
 	return []string{
 		"ETCD_DATA_DIR=" + m.dir,
-		"ETCD_ADVERTISE_CLIENT_URLS=http://" + m.ip + ":2379",
-		"ETCD_INITIAL_ADVERTISE_PEER_URLS=http://" + m.ip + ":2380",
+		"ETCD_ADVERTISE_CLIENT_URLS=http://" + m.IP + ":2379",
+		"ETCD_INITIAL_ADVERTISE_PEER_URLS=http://" + m.IP + ":2380",
 		"ETCD_LISTEN_CLIENT_URLS=http://0.0.0.0:2379,http://0.0.0.0:4001",
-		"ETCD_LISTEN_PEER_URLS=http://" + m.ip + ":2380",
+		"ETCD_LISTEN_PEER_URLS=http://" + m.IP + ":2380",
 	}
 }
 
 // start runs a program of this test's binary in the machine.
-func (m *machineUnderTest) start(name string, env []string, args ...string) *process {
+func (m *machineUnderTest) start(name string, env []string, args ...string) process {
 	m.t.Helper()
-	exe, err := os.Executable()
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	return m.exec(append([]string{"TEST_PROGRAM=" + name}, env...), exe, args...)
+	return process{m.Program(name, env, args...)}
 }
 
-func (m *machineUnderTest) exec(env []string, exe string, args ...string) *process {
+func (m *machineUnderTest) exec(env []string, exe string, args ...string) process {
 	m.t.Helper()
-	p := &process{log: &logBuffer{}, done: make(chan struct{})}
-	p.cmd = exec.Command("ip", append([]string{"netns", "exec", m.namespace, exe}, args...)...)
-	p.cmd.Env = append(os.Environ(), env...)
-	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := p.cmd.Start(); err != nil {
-		m.t.Fatal(err)
-	}
-	go func() { p.cmd.Wait(); close(p.done) }()
-	m.t.Cleanup(func() {
-		p.kill()
-		if m.t.Failed() {
-			m.t.Logf("log of %s %s:\n%s", m.ip, filepath.Base(exe), p.log)
-		}
-	})
-	return p
+	return process{m.Start(env, exe, args...)}
 }
 
 // etcd starts etcd with the machine's addresses and more variables; of two
 // variables of one name the last counts.
-func (m *machineUnderTest) etcd(env ...string) *process {
+func (m *machineUnderTest) etcd(env ...string) process {
 	m.t.Helper()
 	return m.start("etcd", append(m.addresses(), env...))
 }
 
 // kill ends the program as a power cut would.
-func (p *process) kill() {
-	p.cmd.Process.Kill()
-	<-p.done
-}
+func (p process) kill() { p.Stop(unix.SIGKILL) }
 
 // stop ends the program as the service manager would.
-func (p *process) stop() {
-	p.cmd.Process.Signal(unix.SIGTERM)
-	select {
-	case <-p.done:
-	case <-time.After(20 * time.Second):
-		p.kill()
-	}
-}
+func (p process) stop() { p.Stop(unix.SIGTERM) }
 
 // dial connects from inside the machine.
 func (m *machineUnderTest) dial(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -183,7 +98,7 @@ func (m *machineUnderTest) dial(ctx context.Context, network, addr string) (net.
 		return nil, err
 	}
 	defer own.Close()
-	other, err := os.Open("/run/netns/" + m.namespace)
+	other, err := os.Open("/run/netns/" + m.Namespace)
 	if err != nil {
 		return nil, err
 	}
@@ -242,8 +157,8 @@ func (m *machineUnderTest) client(endpoints ...string) *clientv3.Client {
 	return c
 }
 
-func (m *machineUnderTest) endpoint() string { return "http://" + m.ip + ":2379" }
-func (m *machineUnderTest) peer() string     { return "http://" + m.ip + ":2380" }
+func (m *machineUnderTest) endpoint() string { return "http://" + m.IP + ":2379" }
+func (m *machineUnderTest) peer() string     { return "http://" + m.IP + ":2380" }
 
 // eventually repeats try until it has nothing to say any more.
 func eventually(t *testing.T, limit time.Duration, try func() (problem string)) {
@@ -262,10 +177,10 @@ func eventually(t *testing.T, limit time.Duration, try func() (problem string)) 
 }
 
 // says waits until the program has written text.
-func (p *process) says(t *testing.T, limit time.Duration, text string) {
+func (p process) says(t *testing.T, limit time.Duration, text string) {
 	t.Helper()
 	eventually(t, limit, func() string {
-		if strings.Contains(p.log.String(), text) {
+		if strings.Contains(p.Log.String(), text) {
 			return ""
 		}
 		return fmt.Sprintf("the log does not say %q", text)
@@ -273,14 +188,14 @@ func (p *process) says(t *testing.T, limit time.Duration, text string) {
 }
 
 // ends waits for the program's end and gives its exit code.
-func (p *process) ends(t *testing.T, limit time.Duration) int {
+func (p process) ends(t *testing.T, limit time.Duration) int {
 	t.Helper()
 	select {
-	case <-p.done:
+	case <-p.Done:
 	case <-time.After(limit):
 		t.Fatalf("the program has not ended after %v", limit)
 	}
-	return p.cmd.ProcessState.ExitCode()
+	return p.Cmd.ProcessState.ExitCode()
 }
 
 // voters lists the started voting members that m's etcd knows, by name.
@@ -311,7 +226,7 @@ func (m *machineUnderTest) put(key, value string) string {
 	ctx, cancel := context.WithTimeout(m.t.Context(), 5*time.Second)
 	defer cancel()
 	if _, err := m.client(m.endpoint()).Put(ctx, key, value); err != nil {
-		return fmt.Sprintf("put %s on %s: %v", key, m.ip, err)
+		return fmt.Sprintf("put %s on %s: %v", key, m.IP, err)
 	}
 	return ""
 }
@@ -321,10 +236,10 @@ func (m *machineUnderTest) has(key, value string) string {
 	defer cancel()
 	resp, err := m.client(m.endpoint()).Get(ctx, key)
 	if err != nil {
-		return fmt.Sprintf("get %s on %s: %v", key, m.ip, err)
+		return fmt.Sprintf("get %s on %s: %v", key, m.IP, err)
 	}
 	if len(resp.Kvs) != 1 || string(resp.Kvs[0].Value) != value {
-		return fmt.Sprintf("get %s on %s: %v, want %q", key, m.ip, resp.Kvs, value)
+		return fmt.Sprintf("get %s on %s: %v, want %q", key, m.IP, resp.Kvs, value)
 	}
 	return ""
 }

@@ -39,9 +39,9 @@ func TestProxyFollowsTheMembers(t *testing.T) {
 	l.machine(1).etcd(staticCluster(3))
 	eventually(t, 30*time.Second, func() string { return l.machine(1).has("/p", "9") })
 	// A member that is stopped takes connections and says nothing.
-	p[2].cmd.Process.Signal(unix.SIGSTOP)
+	p[2].Cmd.Process.Signal(unix.SIGSTOP)
 	eventually(t, 30*time.Second, func() string { return four.put("/p", "stopped") })
-	p[2].cmd.Process.Signal(unix.SIGCONT)
+	p[2].Cmd.Process.Signal(unix.SIGCONT)
 	// Another member than at the beginning is found and remembered.
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
@@ -60,7 +60,7 @@ func TestProxyFollowsTheMembers(t *testing.T) {
 		t.Error("no event through the proxy")
 	}
 	worker.stop()
-	if code := worker.cmd.ProcessState.ExitCode(); code != 0 {
+	if code := worker.Cmd.ProcessState.ExitCode(); code != 0 {
 		t.Errorf("stopping ended with code %d", code)
 	}
 }

@@ -31,10 +31,10 @@ func TestRounds(t *testing.T) {
 	t.Logf("TEST_SEED=%d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
 	url := newToken(t, l, service(t, l), "")
-	start := func(n int) *process {
+	start := func(n int) process {
 		return l.machine(n).etcd(fmt.Sprintf("ETCD_NAME=r%d", n), "ETCD_DISCOVERY="+url, "ETCD_REMOVE_DELAY=3s", "ETCD_PROXY_REFRESH_INTERVAL=1000", "ETCD_PROXY_DIAL_TIMEOUT=500")
 	}
-	p := map[int]*process{}
+	p := map[int]process{}
 	for n := 1; n <= 5; n++ {
 		p[n] = start(n)
 	}
@@ -51,14 +51,13 @@ func TestRounds(t *testing.T) {
 		write(other, fmt.Sprintf("/%d/before", round))
 		what := []string{"kill", "pause", "cut", "disk"}[r.IntN(4)]
 		t.Logf("round %d: %s machine %d", round, what, victim)
-		port := fmt.Sprintf("p%d", victim)
 		switch what {
 		case "kill", "disk":
 			p[victim].kill()
 		case "pause":
-			p[victim].cmd.Process.Signal(unix.SIGSTOP)
+			p[victim].Cmd.Process.Signal(unix.SIGSTOP)
 		case "cut":
-			l.ip("-n", l.prefix+"b", "link", "set", port, "down")
+			l.machine(victim).Plug(false)
 		}
 		for i := range 5 {
 			write(other, fmt.Sprintf("/%d/%d", round, i))
@@ -74,9 +73,9 @@ func TestRounds(t *testing.T) {
 		case "kill":
 			p[victim] = start(victim)
 		case "pause":
-			p[victim].cmd.Process.Signal(unix.SIGCONT)
+			p[victim].Cmd.Process.Signal(unix.SIGCONT)
 		case "cut":
-			l.ip("-n", l.prefix+"b", "link", "set", port, "up")
+			l.machine(victim).Plug(true)
 		}
 		eventually(t, 90*time.Second, func() string { return l.three(other, 0) })
 		eventually(t, 60*time.Second, func() string { return l.machine(victim).put("/back", fmt.Sprint(round)) })
@@ -99,7 +98,7 @@ func TestRounds(t *testing.T) {
 
 // three says what is missing to a cluster of three members as machine at sees
 // it, without the one that is down.
-func (l *lab) three(at, down int) string {
+func (l *network) three(at, down int) string {
 	names, problem := l.machine(at).voters()
 	switch {
 	case problem != "":

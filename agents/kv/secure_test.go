@@ -71,10 +71,10 @@ func (a *issuer) env(m *machineUnderTest) []string {
 		a.t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: m.ip},
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: m.IP},
 		NotBefore: a.cert.NotBefore, NotAfter: a.cert.NotAfter, KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-		IPAddresses: []net.IP{net.ParseIP(m.ip), net.IPv4(127, 0, 0, 1)},
+		IPAddresses: []net.IP{net.ParseIP(m.IP), net.IPv4(127, 0, 0, 1)},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
 	if err != nil {
@@ -84,7 +84,7 @@ func (a *issuer) env(m *machineUnderTest) []string {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	cert, priv, ca := a.write(m.ip+".pem", "CERTIFICATE", der), a.write(m.ip+"-key.pem", "EC PRIVATE KEY", keyDER), filepath.Join(a.dir, "ca.pem")
+	cert, priv, ca := a.write(m.IP+".pem", "CERTIFICATE", der), a.write(m.IP+"-key.pem", "EC PRIVATE KEY", keyDER), filepath.Join(a.dir, "ca.pem")
 	env := []string{"ETCD_CERT_FILE=" + cert, "ETCD_KEY_FILE=" + priv, "ETCD_TRUSTED_CA_FILE=" + ca, "ETCD_CLIENT_CERT_AUTH=true",
 		"ETCD_PEER_CERT_FILE=" + cert, "ETCD_PEER_KEY_FILE=" + priv, "ETCD_PEER_TRUSTED_CA_FILE=" + ca, "ETCD_PEER_CLIENT_CERT_AUTH=true"}
 	for _, v := range m.addresses() {
@@ -96,7 +96,7 @@ func (a *issuer) env(m *machineUnderTest) []string {
 // client is an HTTP client in the machine with the machine's certificate.
 func (a *issuer) client(m *machineUnderTest) *http.Client {
 	a.t.Helper()
-	cert, err := tls.LoadX509KeyPair(filepath.Join(a.dir, m.ip+".pem"), filepath.Join(a.dir, m.ip+"-key.pem"))
+	cert, err := tls.LoadX509KeyPair(filepath.Join(a.dir, m.IP+".pem"), filepath.Join(a.dir, m.IP+"-key.pem"))
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -121,7 +121,7 @@ func TestTLS(t *testing.T) {
 	third := l.machine(3).etcd(env(3, "ETCD_JOIN=10.77.0.1")...)
 	promoted := func(n int) func() string {
 		return func() string {
-			if got := strings.Count(first.log.String(), "healing: promote member"); got < n {
+			if got := strings.Count(first.Log.String(), "healing: promote member"); got < n {
 				return fmt.Sprintf("%d machines were promoted, want %d", got, n)
 			}
 			return ""
@@ -169,7 +169,7 @@ func TestTLS(t *testing.T) {
 	readonly.stop()
 	third.kill()
 	eventually(t, 60*time.Second, promoted(3))
-	if !strings.Contains(fourth.log.String(), "this machine is admitted to the cluster") {
+	if !strings.Contains(fourth.Log.String(), "this machine is admitted to the cluster") {
 		t.Error("it is not the machine that stood by")
 	}
 }

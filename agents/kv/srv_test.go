@@ -70,7 +70,7 @@ func dnsAnswer(question []byte, hosts []string) ([]byte, error) {
 // to its programs.
 func (m *machineUnderTest) resolver(ip string) {
 	m.t.Helper()
-	dir := filepath.Join("/etc/netns", m.namespace)
+	dir := filepath.Join("/etc/netns", m.Namespace)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		m.t.Fatal(err)
 	}
@@ -112,7 +112,7 @@ func TestDNSWithoutRecords(t *testing.T) {
 	}
 	p.says(t, 0, "error setting up initial cluster")
 	p.says(t, 0, "cluster.test")
-	if slices.Contains([]string{p.log.String()}, "goroutine ") {
+	if slices.Contains([]string{p.Log.String()}, "goroutine ") {
 		t.Error("a stack trace")
 	}
 }

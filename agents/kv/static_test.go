@@ -9,8 +9,8 @@ import (
 )
 
 // trio starts machines 1 to 3 with the same variables beside their addresses.
-func trio(l *lab, env ...string) []*process {
-	var out []*process
+func trio(l *network, env ...string) []process {
+	var out []process
 	for n := 1; n <= 3; n++ {
 		out = append(out, l.machine(n).etcd(env...))
 	}
@@ -26,7 +26,7 @@ func staticCluster(n int) string {
 }
 
 // formed waits until the machines take writes and all know the named voters.
-func formed(t *testing.T, l *lab, limit time.Duration, names []string, machines ...int) {
+func formed(t *testing.T, l *network, limit time.Duration, names []string, machines ...int) {
 	t.Helper()
 	for _, n := range machines {
 		m := l.machine(n)
@@ -34,11 +34,11 @@ func formed(t *testing.T, l *lab, limit time.Duration, names []string, machines 
 			got, problem := m.voters()
 			slices.Sort(got)
 			if problem == "" && !slices.Equal(got, names) {
-				problem = fmt.Sprintf("%s knows the voters %v, want %v", m.ip, got, names)
+				problem = fmt.Sprintf("%s knows the voters %v, want %v", m.IP, got, names)
 			}
 			return problem
 		})
-		eventually(t, limit, func() string { return m.put("/formed", m.ip) })
+		eventually(t, limit, func() string { return m.put("/formed", m.IP) })
 	}
 }
 
@@ -102,7 +102,7 @@ func TestOldKeys(t *testing.T) {
 	for n := 1; n <= 3; n++ {
 		m := l.machine(n)
 		m.start("etcd", []string{fmt.Sprintf("ETCD_NAME=o%d", n), "ETCD_DATA_DIR=" + m.dir, "ETCD_DISCOVERY=" + url,
-			"ETCD_ADDR=" + m.ip + ":4001", "ETCD_PEER_ADDR=" + m.ip + ":7001"})
+			"ETCD_ADDR=" + m.IP + ":4001", "ETCD_PEER_ADDR=" + m.IP + ":7001"})
 	}
 	formed(t, l, 60*time.Second, []string{"o1", "o2", "o3"}, 1, 2, 3)
 	if code, text := l.machine(1).request("GET", "http://10.77.0.2:4001/version", ""); code != 200 {

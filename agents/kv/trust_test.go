@@ -47,7 +47,7 @@ func startedMembers(t *testing.T, m *machineUnderTest, n int) {
 		if err != nil {
 			return err.Error()
 		}
-		resp, err := c.Post("https://"+m.ip+":2379/v3/cluster/member/list", "application/json", strings.NewReader(`{"linearizable":false}`))
+		resp, err := c.Post("https://"+m.IP+":2379/v3/cluster/member/list", "application/json", strings.NewReader(`{"linearizable":false}`))
 		if err != nil {
 			return err.Error()
 		}

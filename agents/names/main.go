@@ -32,6 +32,7 @@ import (
 	"github.com/coracle-os/coracle/agents/names/server"
 	"github.com/coracle-os/coracle/rootfs/control"
 	"github.com/coracle-os/coracle/rootfs/network/resolv"
+	"github.com/coracle-os/coracle/rootfs/network/split"
 	"github.com/coracle-os/coracle/rootfs/network/state"
 	"github.com/coracle-os/coracle/rootfs/program"
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -151,7 +152,7 @@ func run(ctx context.Context, args []string, env func(string) (string, bool), st
 		return err
 	}
 	defer remove()
-	answers := server.Server{Domain: s.domain, Zone: d.Zone, Upstream: func() []netip.AddrPort { return upstream(s.network, address) }, Log: log}
+	answers := server.Server{Domain: s.domain, Zone: d.Zone, Upstream: func(name string) []netip.AddrPort { return upstream(s.network, name, address) }, Log: log}
 	err = answers.Serve(ctx, netip.AddrPortFrom(address, 53).String(), func() {
 		log.Info("answering", "domain", s.domain, "address", address)
 		daemon.SdNotify(false, daemon.SdNotifyReady)
@@ -223,15 +224,15 @@ func (s settings) install(address netip.Addr) (remove func(), err error) {
 	return remove, nil
 }
 
-// upstream are the servers that the network gave, without this one.
-func upstream(path string, own netip.Addr) (servers []netip.AddrPort) {
+// upstream are the servers that the network gave for a name, without this one.
+func upstream(path, name string, own netip.Addr) (servers []netip.AddrPort) {
 	s, err := state.Read(path)
 	if err != nil {
 		return nil
 	}
-	for _, i := range s.Interfaces {
-		for _, text := range i.DNS {
-			if a, err := netip.ParseAddr(text); err == nil && a != own {
+	for _, scope := range split.Choose(name, split.FromState(s)) {
+		for _, a := range scope.Servers {
+			if a != own {
 				servers = append(servers, netip.AddrPortFrom(a, 53))
 			}
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -184,17 +183,19 @@ func (d *flanneld) publish(ctx context.Context, config *subnet.Config, network b
 			return err
 		}
 	}
-	changed, err := docker.Write(d.settings.DockerOptions, docker.Options(n))
-	if err != nil || !changed {
-		return err
+	var notTold error
+	err := docker.Change(d.settings.DockerOptions, docker.Options(n), func() error {
+		var restarted bool
+		if restarted, notTold = docker.Follow(ctx, d.pid1); restarted {
+			d.log.Info("docker.service is restarted: its containers get the new subnet", "subnet", n.Subnet, "mtu", n.MTU)
+		}
+		return notTold
+	})
+	if notTold != nil {
+		d.log.Error("Docker keeps its old subnet: restart it with systemctl restart docker", "error", notTold)
+		return nil
 	}
-	restarted, err := docker.Follow(ctx, d.pid1)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		d.log.Error("Docker keeps its old subnet: restart it with systemctl restart docker", "error", err)
-	} else if restarted {
-		d.log.Info("docker.service is restarted: its containers get the new subnet", "subnet", n.Subnet, "mtu", n.MTU)
-	}
-	return nil
+	return err
 }
 
 func ip4Net(p netip.Prefix) ip.IP4Net {

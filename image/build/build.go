@@ -6,6 +6,7 @@
 //
 //	packages   resolve and fetch Debian packages
 //	kernel     kernel image and the selected modules
+//	bios       GRUB for legacy BIOS
 //	program-*  one per component, compiled
 //	initrd     stage 1 and its modules
 //	root       root tree -> EROFS -> hash tree -> root hash
@@ -43,10 +44,21 @@ type Options struct {
 	Output     string // directory of the results; is made when missing
 	Cache      string // directory of Debian packages, shared by builds of one user
 	Like       string // Output of another build, whose steps serve where they are the same; "" for none
+	Form       Form   // which of the results are made
 	Update     bool   // look for newer packages even if the recipe is unchanged
 	Now        func() time.Time
 	Report     func(step.Event) // called from several goroutines at once
 }
+
+// A Form says what a build is for: it leaves out what that does not need.
+type Form int
+
+// The forms of a build.
+const (
+	Image   Form = iota // everything
+	Disk                // no QcowName
+	Release             // no disk: only what machines fetch
+)
 
 // Names of the results in Options.Output.
 const (
@@ -64,6 +76,7 @@ type builder struct {
 	store *step.Store
 	code  string // digest of the builder's own sources, part of most keys
 	tools string // the Go release
+	sign  signing
 }
 
 // Run builds the image and returns what it was made of.
@@ -80,13 +93,17 @@ func Run(ctx context.Context, o Options) (*manifest.Manifest, error) {
 	}
 	var packages *packageSet
 	var kernel *kernelResult
+	bios := "" // directory with GRUB
 	var programs []program
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
 		if packages, err = b.packages(groupCtx); err != nil {
 			return err
 		}
-		kernel, err = b.kernel(groupCtx, packages)
+		if kernel, err = b.kernel(groupCtx, packages); err != nil {
+			return err
+		}
+		bios, err = b.bios(groupCtx, packages)
 		return err
 	})
 	group.Go(func() (err error) {
@@ -104,7 +121,7 @@ func Run(ctx context.Context, o Options) (*manifest.Manifest, error) {
 		return err
 	})
 	group.Go(func() (err error) {
-		root, err = b.root(groupCtx, packages, kernel, programs)
+		root, err = b.root(groupCtx, packages, kernel, programs, bios)
 		return err
 	})
 	if err := group.Wait(); err != nil {
@@ -114,7 +131,7 @@ func Run(ctx context.Context, o Options) (*manifest.Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	return b.results(ctx, packages, kernel, programs, root, uki)
+	return b.results(ctx, packages, kernel, programs, root, uki, bios)
 }
 
 // prepare finds out what the builder itself is.
@@ -133,7 +150,7 @@ func (b *builder) prepare(ctx context.Context) error {
 		return err
 	}
 	b.code = step.NewKey(code, modules, b.tools).Sum()
-	return nil
+	return b.readSigning()
 }
 
 // key starts the key of a step of this builder.

@@ -31,6 +31,7 @@ kernel:
   root-modules: [loop]
   rare-modules: [vfat]
 boot: {package: systemd-boot-efi, suite: forky}
+bios: {package: grub-pc-bin}
 packages:
   - {name: bash, files: [usr/bin/bash]}
   - {name: ca-certificates, files: ["usr/share/ca-certificates/mozilla/*.crt"], bundle: etc/ssl/certs/ca-certificates.crt}
@@ -171,6 +172,13 @@ func again(t *testing.T, source, output string, first *manifest.Manifest) {
 	if strings.Join(b.worked, " ") != "disk qcow2" {
 		t.Errorf("a damaged result: steps %v did something, want disk and qcow2", b.worked)
 	}
+	b.worked, o.Form = nil, Release
+	if got, err = Run(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(first.Results[2:], got.Results); diff != "" || len(b.worked) > 0 {
+		t.Errorf("a release alone: steps %v, results (-want +got):\n%s", b.worked, diff)
+	}
 }
 
 // look checks root listing, manifest and leftovers.
@@ -187,7 +195,7 @@ func look(t *testing.T, output string, m *manifest.Manifest) {
 		"etc/greeting\n", "usr/sbin/init -> ../lib/test/init\n", "usr/bin/sh -> bash\n", "bin -> usr/bin\n",
 		"usr/lib/systemd/system/multi-user.target.wants/hello.service -> ../hello.service\n",
 		" usr/lib64/ld-linux-x86-64.so.2 -> ", "libtinfo.so.6 -> ", "etc/ssl/certs/ca-certificates.crt\n", "/loop.ko\n", "/vfat.ko.xz\n",
-		"/modules.dep\n", "usr/lib/os-release\n", "home -> var/home\n",
+		"/modules.dep\n", "usr/lib/os-release\n", "home -> var/home\n", "usr/lib/coracle/grub/core.img\n",
 	} {
 		if !strings.Contains(string(listing), want) {
 			t.Errorf("the root has no %q", want)
@@ -208,7 +216,7 @@ func look(t *testing.T, output string, m *manifest.Manifest) {
 		}
 		names = append(names, p.Name)
 	}
-	for _, want := range []string{"bash", "ca-certificates", "libc6", "libtinfo6", "systemd-boot-efi"} {
+	for _, want := range []string{"bash", "ca-certificates", "libc6", "libtinfo6", "systemd-boot-efi", "grub-pc-bin", "grub-common"} {
 		if !strings.Contains(" "+strings.Join(names, " ")+" ", " "+want+" ") {
 			t.Errorf("the manifest does not name package %s: %v", want, names)
 		}

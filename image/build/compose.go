@@ -23,6 +23,7 @@ type composer struct {
 	*builder
 	packages *packageSet
 	used     []debian.Package // that files were taken from, by name
+	bios     string           // directory with GRUB, "" for none
 }
 
 // merged are the links of a root in which all programs and libraries are in /usr.
@@ -41,6 +42,7 @@ func skeleton(osRelease string) (tree.Tree, error) {
 		tree.Symlink("root", "var/roothome"),
 		tree.Symlink("opt", "var/opt"),
 		tree.Symlink("srv", "var/srv"),
+		tree.Symlink("usr/local", "../var/usrlocal"),
 		tree.Directory("tmp", 0o777|fs.ModeSticky),
 		tree.Symlink("etc/os-release", "../usr/lib/os-release"),
 		tree.Symlink("etc/mtab", "../proc/self/mounts"),
@@ -73,6 +75,12 @@ func (c *composer) compose(ctx context.Context, kernel *kernelResult, programs [
 		return tree.Tree{}, err
 	}
 	if err := add(programTree(programs)); err != nil {
+		return tree.Tree{}, err
+	}
+	if err := add(biosTree(c.bios)); err != nil {
+		return tree.Tree{}, err
+	}
+	if err := add(c.loaderTree(ctx, c.packages)); err != nil {
 		return tree.Tree{}, err
 	}
 	for _, dir := range c.Recipe.Base {

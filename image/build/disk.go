@@ -15,6 +15,7 @@ import (
 	"github.com/coracle-os/coracle/image/esp"
 	"github.com/coracle-os/coracle/image/ext4"
 	"github.com/coracle-os/coracle/image/gpt"
+	"github.com/coracle-os/coracle/image/sdboot"
 	"github.com/coracle-os/coracle/image/tree"
 )
 
@@ -32,8 +33,8 @@ var (
 func (b *builder) ukiPath() string { return "EFI/Linux/coracle-" + b.Recipe.Version + ".efi" }
 
 // espTree returns the files of the ESP.
-func (b *builder) espTree(ctx context.Context, packages *packageSet, uki string) (tree.Tree, error) {
-	loader, err := b.bootFile(ctx, packages, loaderPath)
+func (b *builder) espTree(ctx context.Context, packages *packageSet, uki, rootHash string) (tree.Tree, error) {
+	loader, err := b.loader(ctx, packages)
 	if err != nil {
 		return tree.Tree{}, err
 	}
@@ -41,16 +42,42 @@ func (b *builder) espTree(ctx context.Context, packages *packageSet, uki string)
 	if err != nil {
 		return tree.Tree{}, err
 	}
-	return tree.New(
-		tree.File("EFI/BOOT/BOOTX64.EFI", 0o644, loader),
-		tree.File("EFI/systemd/systemd-bootx64.efi", 0o644, loader),
-		tree.File("loader/loader.conf", 0o644, []byte(loaderConf)),
+	entries := append(b.sign.files(),
+		tree.File(sdboot.Fallback, 0o644, loader),
+		tree.File(sdboot.Second, 0o644, loader),
+		tree.File("loader/loader.conf", 0o644, []byte(loaderConf+b.sign.loaderConf)),
 		image,
 	)
+	if b.Recipe.BIOS.Package != "" {
+		files, err := b.biosFiles(uki, rootHash)
+		if err != nil {
+			return tree.Tree{}, err
+		}
+		entries = append(entries, files...)
+	}
+	return tree.New(entries...)
+}
+
+// loader is systemd-boot, signed.
+func (b *builder) loader(ctx context.Context, packages *packageSet) ([]byte, error) {
+	program, err := b.bootFile(ctx, packages, sdboot.InRoot)
+	if err != nil {
+		return nil, err
+	}
+	return b.sign.program(program)
+}
+
+// loaderTree is systemd-boot as the root has it, for the machine that updates it.
+func (b *builder) loaderTree(ctx context.Context, packages *packageSet) (tree.Tree, error) {
+	program, err := b.loader(ctx, packages)
+	if err != nil {
+		return tree.Tree{}, err
+	}
+	return tree.New(tree.File(sdboot.InRoot, 0o644, program))
 }
 
 // disk writes the raw image to out.
-func (b *builder) disk(ctx context.Context, packages *packageSet, root *rootResult, uki, out string) error {
+func (b *builder) disk(ctx context.Context, packages *packageSet, root *rootResult, uki, bios, out string) error {
 	scratch, err := os.MkdirTemp(b.store.Dir, ".disk-")
 	if err != nil {
 		return err
@@ -69,7 +96,7 @@ func (b *builder) disk(ctx context.Context, packages *packageSet, root *rootResu
 	if err != nil {
 		return err
 	}
-	files, err := b.espTree(ctx, packages, uki)
+	files, err := b.espTree(ctx, packages, uki, root.info.RootHash)
 	if err != nil {
 		return err
 	}
@@ -105,7 +132,13 @@ func (b *builder) disk(ctx context.Context, packages *packageSet, root *rootResu
 		}
 		contents[name] = gpt.Content{Reader: file, Size: info.Size()}
 	}
-	return writeFile(out, func(f *os.File) error { return gpt.Assemble(ctx, f, layout, contents) })
+	return writeFile(out, func(f *os.File) error {
+		if err := gpt.Assemble(ctx, f, layout, contents); err != nil || bios == "" {
+			return err
+		}
+		part, _ := layout.Find(gpt.BIOSBoot)
+		return installBIOS(bios, f, part.Start)
+	})
 }
 
 // writeFile creates a file, fills and closes it.

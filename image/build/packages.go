@@ -31,11 +31,12 @@ type packageLock struct {
 	Request string           // digest of what was asked for
 	Kernel  debian.Package   // with the kernel and its modules
 	Boot    debian.Package   // with loader and stub
+	BIOS    []debian.Package // GRUB, and what its tools need to run
 	Root    []debian.Package // named by the recipe, and all that they depend on
 }
 
 func (l packageLock) all() []debian.Package {
-	return append([]debian.Package{l.Kernel, l.Boot}, l.Root...)
+	return slices.Concat([]debian.Package{l.Kernel, l.Boot}, l.BIOS, l.Root)
 }
 
 // read reads the lock in a file, and reports whether it is of this request.
@@ -128,7 +129,7 @@ func (b *builder) suite(name string) debian.Suite {
 // packageRequest is a digest of all that the recipe says about packages.
 func (b *builder) packageRequest() string {
 	r := b.Recipe
-	key := step.NewKey("packages 1", r.Kernel.Package, r.Kernel.Suite, r.Boot.Package, r.Boot.Suite)
+	key := step.NewKey("packages 2", r.Kernel.Package, r.Kernel.Suite, r.Boot.Package, r.Boot.Suite, r.BIOS.Package, r.BIOS.Suite)
 	for _, s := range r.Suites {
 		key.Add(s.Name, strings.Join(s.With, " "))
 	}
@@ -160,7 +161,13 @@ func (b *builder) resolve(ctx context.Context, archive *debian.Archive, set *pac
 		return err
 	}
 	set.lock.Boot = boot[0]
-	set.lock.Root = nil
+	set.lock.BIOS, set.lock.Root = nil, nil
+	if r.BIOS.Package != "" {
+		set.lock.BIOS, err = archive.Resolve(ctx, debian.Request{Suite: b.suite(r.BIOS.Suite), Names: []string{r.BIOS.Package}, Closure: true}, false)
+		if err != nil {
+			return err
+		}
+	}
 	for _, suite := range r.Suites {
 		var names []string
 		for _, p := range r.Packages {

@@ -53,14 +53,21 @@ func (b *builder) programs(ctx context.Context) ([]program, error) {
 			}
 			p := gobuild.Program{
 				Name: c.Name, Dir: filepath.Join(b.Source, c.Module), Package: c.Package,
-				Tags: c.Tags, LDFlags: c.LDFlags, Cgo: c.Cgo,
+				Tags: c.Tags, LDFlags: c.LDFlags, Cgo: c.Cgo, Small: c.Small,
 			}
 			key := step.NewKey("program 1", b.tools, digest, c.Package, strings.Join(c.Tags, ","), c.LDFlags)
 			if c.Cgo {
 				key.Add("cgo")
 			}
+			if c.Small {
+				key.Add("small")
+			}
+			key.Add(c.Packages...)
 			results[i] = program{name: c.Name, path: c.Path, initrd: c.Initrd}
 			return b.program(ctx, &results[i], key, func(ctx context.Context, out string) error {
+				if len(c.Packages) > 0 {
+					return gobuild.Busybox(ctx, b.Source, c.Module, c.Packages, out)
+				}
 				return gobuild.Build(ctx, p, out)
 			})
 		})
@@ -75,7 +82,7 @@ func (b *builder) programs(ctx context.Context) ([]program, error) {
 			list := b.Recipe.Commands.Packages
 			key := step.NewKey("commands 1", b.tools, sum).Add(list...)
 			return b.program(ctx, &commands, key, func(ctx context.Context, out string) error {
-				return gobuild.Busybox(ctx, b.Source, list, out)
+				return gobuild.Busybox(ctx, b.Source, "", list, out)
 			})
 		})
 	}

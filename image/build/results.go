@@ -23,6 +23,9 @@ import (
 // Steps returns the names of all steps of a recipe's build, for showing progress.
 func Steps(r *recipe.Recipe) []string {
 	steps := []string{"packages", "kernel"}
+	if r.BIOS.Package != "" {
+		steps = append(steps, "bios")
+	}
 	for _, c := range r.Components {
 		steps = append(steps, "program-"+c.Name)
 	}
@@ -65,18 +68,18 @@ func (b *builder) fresh(s stamp, key string) bool {
 
 // results writes the files that the build is for, each under a temporary name
 // first.
-func (b *builder) results(ctx context.Context, packages *packageSet, kernel *kernelResult, programs []program, root *rootResult, uki string) (*manifest.Manifest, error) {
+func (b *builder) results(ctx context.Context, packages *packageSet, kernel *kernelResult, programs []program, root *rootResult, uki, bios string) (*manifest.Manifest, error) {
 	stampPath := filepath.Join(b.store.Dir, "results.json")
 	p := b.Recipe.Partitions
-	key := b.key("results", filepath.Base(root.dir), filepath.Base(filepath.Dir(uki)), packages.lock.Boot.SHA256,
-		b.Recipe.Version, b.Recipe.Channel, fmt.Sprint(p)).Sum()
+	key := b.key("results", filepath.Base(root.dir), filepath.Base(filepath.Dir(uki)), packages.lock.Boot.SHA256, filepath.Base(bios),
+		b.Recipe.Version, b.Recipe.Channel, fmt.Sprint(p), b.sign.id, b.sign.loaderConf, fmt.Sprint(b.names())).Sum()
 	var old stamp
 	if err := readJSON(stampPath, &old); err == nil && b.fresh(old, key) {
 		b.report(step.Event{Name: "disk", State: step.Cached})
 		b.report(step.Event{Name: "qcow2", State: step.Cached})
 		return &old.Manifest, nil
 	}
-	sums, err := b.writeResults(ctx, packages, root, uki)
+	sums, err := b.writeResults(ctx, packages, root, uki, bios)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +91,7 @@ func (b *builder) results(ctx context.Context, packages *packageSet, kernel *ker
 		return nil, err
 	}
 	now := stamp{Key: key, Files: map[string]fileState{}, Manifest: *m}
-	for _, name := range []string{RawName, QcowName, UKIName, RootName, ManifestName, SBOMName} {
+	for _, name := range append(b.names(), ManifestName, SBOMName) {
 		if now.Files[name], err = stateOf(filepath.Join(b.Output, name)); err != nil {
 			return nil, err
 		}
@@ -96,50 +99,58 @@ func (b *builder) results(ctx context.Context, packages *packageSet, kernel *ker
 	return m, writeJSON(stampPath, now)
 }
 
-// writeResults writes the images and returns their digests by name.
-func (b *builder) writeResults(ctx context.Context, packages *packageSet, root *rootResult, uki string) (map[string]string, error) {
-	temporary := func(name string) string { return filepath.Join(b.Output, "."+name+".new") }
-	raw, qcow := temporary(RawName), temporary(QcowName)
-	defer os.Remove(raw)
-	defer os.Remove(qcow)
-	if err := b.timed(ctx, "disk", func() error { return b.disk(ctx, packages, root, uki, raw) }); err != nil {
-		return nil, err
+// names are the results that the build is for, beside their descriptions.
+func (b *builder) names() []string {
+	switch b.Form {
+	case Release:
+		return []string{UKIName, RootName}
+	case Disk:
+		return []string{RawName, UKIName, RootName}
 	}
-	sums := map[string]string{}
-	digests := make([]string, 4)
+	return []string{RawName, QcowName, UKIName, RootName}
+}
+
+// writeResults writes the images and returns their digests by name.
+func (b *builder) writeResults(ctx context.Context, packages *packageSet, root *rootResult, uki, bios string) (map[string]string, error) {
+	paths := map[string]string{UKIName: uki, RootName: root.image}
+	for _, name := range []string{RawName, QcowName} {
+		paths[name] = filepath.Join(b.Output, "."+name+".new")
+		defer os.Remove(paths[name])
+	}
+	names := b.names()
+	if slices.Contains(names, RawName) {
+		if err := b.timed(ctx, "disk", func() error { return b.disk(ctx, packages, root, uki, bios, paths[RawName]) }); err != nil {
+			return nil, err
+		}
+	}
+	digests := make([]string, len(names))
 	group, groupCtx := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		return b.timed(groupCtx, "qcow2", func() (err error) {
-			if err = qcow2(groupCtx, raw, qcow); err == nil {
-				digests[1], err = fileDigest(qcow)
+	for i, name := range names {
+		group.Go(func() (err error) {
+			if name == QcowName {
+				if err := b.timed(groupCtx, "qcow2", func() error { return qcow2(groupCtx, paths[RawName], paths[name]) }); err != nil {
+					return err
+				}
 			}
+			digests[i], err = fileDigest(paths[name])
 			return err
 		})
-	})
-	for i, path := range []string{0: raw, 2: uki, 3: root.image} {
-		if path != "" {
-			group.Go(func() (err error) {
-				digests[i], err = fileDigest(path)
-				return err
-			})
-		}
 	}
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	for i, name := range []string{RawName, QcowName, UKIName, RootName} {
+	sums := map[string]string{}
+	for i, name := range names {
+		place := os.Rename
+		if name == UKIName || name == RootName {
+			place = linkOrCopy
+		}
+		if err := place(paths[name], filepath.Join(b.Output, name)); err != nil {
+			return nil, err
+		}
 		sums[name] = digests[i]
 	}
-	if err := os.Rename(raw, filepath.Join(b.Output, RawName)); err != nil {
-		return nil, err
-	}
-	if err := os.Rename(qcow, filepath.Join(b.Output, QcowName)); err != nil {
-		return nil, err
-	}
-	if err := linkOrCopy(uki, filepath.Join(b.Output, UKIName)); err != nil {
-		return nil, err
-	}
-	return sums, linkOrCopy(root.image, filepath.Join(b.Output, RootName))
+	return sums, nil
 }
 
 // manifest collects what the image was made of.
@@ -149,14 +160,14 @@ func (b *builder) manifest(packages *packageSet, kernel *kernelResult, programs 
 		Version: b.Recipe.Version, Channel: b.Recipe.Channel, RootHash: root.info.RootHash, Kernel: kernel.release,
 		Cmdline: b.cmdline(root), Recipe: hex.EncodeToString(recipeSum[:]), Go: b.tools, Root: root.info.Size,
 	}
-	for _, name := range []string{RawName, QcowName, UKIName, RootName} {
+	for _, name := range b.names() {
 		state, err := stateOf(filepath.Join(b.Output, name))
 		if err != nil {
 			return nil, err
 		}
 		m.Results = append(m.Results, manifest.Result{Name: name, Size: state.Size, SHA256: sums[name]})
 	}
-	all := append([]debian.Package{packages.lock.Kernel, packages.lock.Boot}, root.info.Packages...)
+	all := slices.Concat([]debian.Package{packages.lock.Kernel, packages.lock.Boot}, packages.lock.biosPackages(b.Recipe.BIOS.Package), root.info.Packages)
 	for _, p := range all {
 		m.Packages = append(m.Packages, manifest.Package{
 			Name: p.Name, Version: p.Version, Architecture: p.Architecture, Suite: p.Suite, Source: p.Source, SHA256: p.SHA256,

@@ -36,13 +36,14 @@ type rootInfo struct {
 const rootTime = 1
 
 // root composes the root tree and writes it and its hash tree.
-func (b *builder) root(ctx context.Context, packages *packageSet, kernel *kernelResult, programs []program) (*rootResult, error) {
+func (b *builder) root(ctx context.Context, packages *packageSet, kernel *kernelResult, programs []program, bios string) (*rootResult, error) {
 	key, err := b.rootKey(packages, kernel, programs)
 	if err != nil {
 		return nil, err
 	}
+	key.Add(filepath.Base(bios))
 	dir, err := b.store.Run(ctx, "root", key, func(ctx context.Context, dir string) error {
-		c := &composer{builder: b, packages: packages}
+		c := &composer{builder: b, packages: packages, bios: bios}
 		files, err := c.compose(ctx, kernel, programs)
 		if err != nil {
 			return err
@@ -76,6 +77,7 @@ func (b *builder) root(ctx context.Context, packages *packageSet, kernel *kernel
 // rootKey is the digest of all that goes into the root.
 func (b *builder) rootKey(packages *packageSet, kernel *kernelResult, programs []program) (*step.Key, error) {
 	key := b.key("root", string(b.RecipeText), filepath.Base(kernel.dir))
+	key.Add(packages.lock.Boot.SHA256, b.sign.id)
 	for _, p := range packages.lock.Root {
 		key.Add(id(p), p.SHA256)
 	}

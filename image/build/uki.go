@@ -10,22 +10,23 @@ import (
 	"github.com/coracle-os/coracle/image/uki"
 )
 
-// Files of Debian's systemd-boot-efi.
-const (
-	stubPath   = "usr/lib/systemd/boot/efi/linuxx64.efi.stub"
-	loaderPath = "usr/lib/systemd/boot/efi/systemd-bootx64.efi"
-)
+// stubPath is the stub in Debian's systemd-boot-efi.
+const stubPath = "usr/lib/systemd/boot/efi/linuxx64.efi.stub"
 
 // cmdline is the kernel's command line.
 func (b *builder) cmdline(root *rootResult) string {
-	return strings.Join(append([]string{"roothash=" + root.info.RootHash}, b.Recipe.Kernel.Arguments...), " ")
+	args := append([]string{"roothash=" + root.info.RootHash}, b.Recipe.Kernel.Arguments...)
+	if how := b.Recipe.SecureBoot.Encrypt; how != "" {
+		args = append(args, "coracle.encrypt="+how)
+	}
+	return strings.Join(args, " ")
 }
 
 // uki puts kernel, initrd and command line into one EFI program and returns its
 // path.
 func (b *builder) uki(ctx context.Context, packages *packageSet, kernel *kernelResult, initrd string, root *rootResult) (string, error) {
 	key := b.key("uki", packages.lock.Boot.SHA256, filepath.Base(kernel.dir), filepath.Base(filepath.Dir(initrd)),
-		b.cmdline(root), b.osRelease())
+		b.cmdline(root), b.osRelease(), b.sign.id)
 	dir, err := b.store.Run(ctx, "uki", key, func(ctx context.Context, dir string) error {
 		stub, err := b.bootFile(ctx, packages, stubPath)
 		if err != nil {
@@ -43,13 +44,13 @@ func (b *builder) uki(ctx context.Context, packages *packageSet, kernel *kernelR
 		if err != nil {
 			return err
 		}
-		image, err := uki.Build(stub,
-			uki.Section{Name: ".osrel", Data: []byte(b.osRelease())},
-			uki.Section{Name: ".uname", Data: []byte(kernel.release)},
-			uki.Section{Name: ".cmdline", Data: []byte(b.cmdline(root))},
+		image, err := b.sign.uki(stub, []uki.Section{
+			{Name: ".osrel", Data: []byte(b.osRelease())},
+			{Name: ".uname", Data: []byte(kernel.release)},
+			{Name: ".cmdline", Data: []byte(b.cmdline(root))},
 			linux,
-			uki.Section{Name: ".initrd", Data: archive},
-		)
+			{Name: ".initrd", Data: archive},
+		})
 		if err != nil {
 			return err
 		}

@@ -32,6 +32,7 @@ type Program struct {
 	Tags    []string // build tags
 	LDFlags string   // for the linker, after the ones for reproducible results
 	Cgo     bool     // compile C with the host's gcc
+	Small   bool     // without inlining, but for the standard library and what compresses
 }
 
 // Module is a Go module that went into a program.
@@ -56,6 +57,9 @@ func Build(ctx context.Context, p Program, out string) error {
 		"build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-buildmode=exe",
 		"-ldflags", strings.TrimSpace("-s -w -buildid= " + p.LDFlags), "-o", out,
 	}
+	if p.Small { // the last that fits a package counts
+		args = append(args, "-gcflags=all=-l", "-gcflags=std=", "-gcflags=github.com/klauspost/compress/...=")
+	}
 	if len(p.Tags) > 0 {
 		args = append(args, "-tags", strings.Join(p.Tags, ","))
 	}
@@ -71,18 +75,25 @@ func Build(ctx context.Context, p Program, out string) error {
 }
 
 // Busybox makes one program of the commands, which are import paths of main
-// packages that the module in dir requires (its go.mod names each as a tool).
-// The program finds the command to be by the name it is called with.
-func Busybox(ctx context.Context, dir string, commands []string, out string) error {
+// packages that a module requires (its go.mod names each as a tool): the one in
+// dir, which also has the tool that makes it, or one in a directory below. The
+// program finds the command to be by the name it is called with.
+func Busybox(ctx context.Context, dir, module string, commands []string, out string) error {
 	scratch, err := os.MkdirTemp("", "coracle-busybox-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(scratch)
 	// makebb itself asks for stripped, trimmed programs without build ID.
-	args := []string{"tool", "makebb", "-o", out, "-gen-dir", filepath.Join(scratch, "src")}
-	if _, err := run(ctx, dir, []string{"CGO_ENABLED=0"}, append(args, commands...)...); err != nil {
-		return fmt.Errorf("compile the u-root commands: %w", err)
+	// The tool itself calls the go command.
+	env := []string{"CGO_ENABLED=0", "PATH=" + os.Getenv("PATH") + ":/usr/local/go/bin"}
+	tool := filepath.Join(scratch, "makebb")
+	if _, err := run(ctx, dir, env, "build", "-o", tool, "github.com/u-root/gobusybox/src/cmd/makebb"); err != nil {
+		return fmt.Errorf("compile the tool makebb: %w", err)
+	}
+	args := append([]string{"-o", out, "-gen-dir", filepath.Join(scratch, "src")}, commands...)
+	if _, err := start(ctx, tool, filepath.Join(dir, module), env, args...); err != nil {
+		return fmt.Errorf("compile one program of %d: %w", len(commands), err)
 	}
 	return nil
 }
@@ -161,6 +172,11 @@ func run(ctx context.Context, dir string, env []string, args ...string) (string,
 			return "", fmt.Errorf("find the go command: %w; install Go from go.dev/dl", err)
 		}
 	}
+	return start(ctx, path, dir, env, args...)
+}
+
+// start runs a program in that environment and returns what it printed.
+func start(ctx context.Context, path, dir string, env []string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "GOOS=linux", "GOARCH=amd64", "GOAMD64=v1", "GOFLAGS=", "GOWORK=off",
@@ -169,7 +185,7 @@ func run(ctx context.Context, dir string, env []string, args ...string) (string,
 	var out, errOut strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("go %s: %w:\n%s", args[0], err, tail(errOut.String()+out.String(), 4000))
+		return "", fmt.Errorf("%s %s: %w:\n%s", filepath.Base(path), args[0], err, tail(errOut.String()+out.String(), 4000))
 	}
 	return out.String(), nil
 }

@@ -31,7 +31,11 @@ type Image struct {
 	DiskUUID   string      `json:"diskUUID"`
 	Partitions []Partition `json:"partitions"`
 	UKIs       []UKI       `json:"ukis"`
+	Loaders    []Loader    `json:"loaders"`
+	Enrol      []string    `json:"enrol,omitempty"` // updates of Secure Boot's variables on the ESP
 	Slots      []Slot      `json:"slots"`
+	// BIOS is nil when the image does not boot on legacy BIOS.
+	BIOS *BIOS `json:"bios,omitempty"`
 	// Problems are what does not fit together, each a sentence that says what
 	// to do; empty for a good image.
 	Problems []string `json:"problems"`
@@ -61,6 +65,20 @@ type UKI struct {
 	Cmdline   string            `json:"cmdline"`
 	RootHash  string            `json:"rootHash"` // hexadecimal, "" when the command line has none
 	Sections  []Section         `json:"sections"`
+	// Signature is the subject of the certificate that it is signed with for
+	// Secure Boot, and its expiry; "" when it is not signed.
+	Signature string `json:"signature,omitempty"`
+	// PCR11 is PCR 11 of a TPM while it runs, in the system that it starts (in
+	// /sys/class/tpm/tpm0/pcr-sha256/11); PCR11Signed says that its section
+	// .pcrsig lets stage 1 have the secrets that are sealed to the signer.
+	PCR11       string `json:"pcr11,omitempty"`
+	PCR11Signed bool   `json:"pcr11Signed,omitempty"`
+}
+
+// A Loader is a boot loader on the ESP.
+type Loader struct {
+	Path      string `json:"path"`
+	Signature string `json:"signature,omitempty"` // as UKI.Signature
 }
 
 // A Section is a section of a UKI.
@@ -131,6 +149,7 @@ func (img *Image) readESP() error {
 	loader := false
 	for _, f := range files {
 		loader = loader || strings.EqualFold(f.Path, "EFI/BOOT/BOOTX64.EFI")
+		img.readLoader(volume, f)
 		if f.Dir || !strings.EqualFold(path.Dir(f.Path), "EFI/Linux") || !strings.EqualFold(path.Ext(f.Path), ".efi") {
 			continue
 		}
@@ -139,11 +158,15 @@ func (img *Image) readESP() error {
 			img.problem("%s: %v; write the image anew", f.Path, err)
 			continue
 		}
+		u.Signature = img.signature(volume, f)
+		img.measure(volume, f, &u)
 		img.UKIs = append(img.UKIs, u)
 	}
+	img.checkSignatures()
 	if !loader {
 		img.problem("the ESP has no /EFI/BOOT/BOOTX64.EFI: firmware will not start the disk")
 	}
+	img.readBIOS(volume, files)
 	if len(img.UKIs) == 0 {
 		img.problem("the ESP has no readable UKI in /EFI/Linux: there is nothing to boot")
 	}

@@ -72,7 +72,7 @@ func build(t testing.TB, ukiName, hashOnLine string) disk {
 		uki.Section{Name: ".uname", Data: []byte("6.12.0")},
 		uki.Section{Name: ".cmdline", Data: []byte("roothash=" + hashOnLine + " console=ttyS0")},
 		uki.Section{Name: ".linux", Data: bytes.Repeat([]byte("linux"), 50_000)}))
-	files := must[tree.Tree](t)(tree.New(tree.File("EFI/Linux/"+ukiName, 0o644, kernel), tree.File("EFI/BOOT/BOOTX64.EFI", 0o644, []byte("the boot loader"))))
+	files := must[tree.Tree](t)(tree.New(tree.File("EFI/Linux/"+ukiName, 0o644, kernel), tree.File("EFI/BOOT/BOOTX64.EFI", 0o644, stub)))
 	sizes := gpt.Sizes{BIOSBoot: mib, ESP: 64 * mib, Root: 16 * mib, RootVerity: mib, OEM: mib, State: 16 * mib}
 	if err := esp.Write(espFile, sizes.ESP, files, esp.Options{Label: "ESP"}); err != nil {
 		t.Fatal(err)
@@ -242,7 +242,9 @@ func TestProblems(t *testing.T) {
 func TestDamagedUKI(t *testing.T) {
 	d := build(t, "coracle-1.efi", "")
 	raw := must[[]byte](t)(os.ReadFile(d.file.Name()))
-	d.flip(t, int64(bytes.Index(raw, []byte("PE\x00\x00"))))
+	stub := must[[]byte](t)(os.ReadFile("/usr/lib/systemd/boot/efi/linuxx64.efi.stub"))
+	behind := bytes.Index(raw, stub) + len(stub) // the boot loader is before the UKI
+	d.flip(t, int64(behind+bytes.Index(raw[behind:], []byte("PE\x00\x00"))))
 	img := d.open(t)
 	if all := strings.Join(img.Problems, "\n"); !strings.Contains(all, "EFI/Linux/coracle-1.efi: read UKI") || !strings.Contains(all, "nothing to boot") {
 		t.Errorf("problems are %q", img.Problems)

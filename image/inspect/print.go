@@ -23,6 +23,14 @@ func (img *Image) Print(out io.Writer) error {
 		}
 		fmt.Fprintf(w, "\nslot %s\troot hash %s\n\troot of %s, started by %s\n", s.Name, s.RootHash, bytesText(s.DataSize), orNone(s.UKIs))
 	}
+	fmt.Fprintln(w)
+	printBIOS(w, img.BIOS)
+	for _, l := range img.Loaders {
+		fmt.Fprintf(w, "\nboot UEFI\t%s\n\t%s\n", l.Path, signatureText(l.Signature))
+	}
+	if len(img.Enrol) > 0 {
+		fmt.Fprintf(w, "\nkeys to enrol\t%s\n", strings.Join(img.Enrol, ", "))
+	}
 	for _, u := range img.UKIs {
 		printUKI(w, u)
 	}
@@ -32,8 +40,28 @@ func (img *Image) Print(out io.Writer) error {
 	return w.Flush()
 }
 
+func printBIOS(w io.Writer, b *BIOS) {
+	if b == nil {
+		fmt.Fprintf(w, "boot BIOS\tnothing\n")
+		return
+	}
+	var entries []string
+	for _, e := range b.Entries {
+		text := e.Version + " good"
+		if e.TriesLeft != nil {
+			text = fmt.Sprintf("%s tries left %d", e.Version, *e.TriesLeft)
+		}
+		entries = append(entries, text)
+	}
+	fmt.Fprintf(w, "boot BIOS\tGRUB at byte %d, entries %s (generation %d)\n", b.Core, orNone(entries), b.Generation)
+}
+
 func printUKI(w io.Writer, u UKI) {
 	fmt.Fprintf(w, "\nUKI\t%s, %s\n", u.Path, bytesText(u.Size))
+	fmt.Fprintf(w, "\t%s\n", signatureText(u.Signature))
+	if u.PCR11 != "" {
+		fmt.Fprintf(w, "\tPCR 11 %s, %s\n", u.PCR11, map[bool]string{true: "signed", false: "not signed"}[u.PCR11Signed])
+	}
 	fmt.Fprintf(w, "\tversion %s, kernel %s\n", u.Version, u.Kernel)
 	if u.TriesLeft != nil {
 		fmt.Fprintf(w, "\ttries left %d", *u.TriesLeft)

@@ -105,7 +105,7 @@ func checkESP(t *testing.T, image []byte, p *live.Parts) {
 			}
 			found[strings.ToLower(f.Path)] = string(content)
 		}
-		if found["efi/boot/bootx64.efi"] != "loader" || found["coracle/vmlinuz"] != string(p.Kernel) ||
+		if found["efi/boot/bootx64.efi"] != string(p.Loader) || found["coracle/vmlinuz"] != string(p.Kernel) ||
 			!strings.Contains(found["loader/entries/coracle.conf"], "options roothash="+p.RootHash+" quiet coracle.live=medium\n") {
 			t.Errorf("the EFI system partition has %d files, entry %q", len(found), found["loader/entries/coracle.conf"])
 		}

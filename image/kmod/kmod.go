@@ -10,7 +10,8 @@
 //
 // Dependencies are read from the modules' own .modinfo section (depends= and
 // softdep=), as depmod does; the index files are written by Debian's depmod.
-// Firmware is not handled: the kernels this is for run virtual machines.
+// Firmware is not handled: Debian's free archive has none, and drivers that
+// cannot do without are not selected.
 package kmod
 
 import (
@@ -291,6 +292,10 @@ func (k *Kernel) Index(ctx context.Context, modules []tree.Entry, dir string) (t
 		return tree.Tree{}, err
 	}
 	for _, index := range indexes {
+		// What only depmod reads, or is there in binary form too.
+		if name := filepath.Base(index); name == "modules.symbols" || name == "modules.order" {
+			continue
+		}
 		content, err := os.ReadFile(index)
 		if err != nil {
 			return tree.Tree{}, err

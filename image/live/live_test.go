@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"io"
+	"os"
 	"strings"
 	"testing"
 
@@ -19,8 +20,12 @@ func TestOpen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.Version != "1.2.3" || !bytes.HasPrefix(p.Kernel, []byte("linuxlinux")) || string(p.Initrd) != "the initrd" || string(p.Loader) != "loader" {
-		t.Errorf("version %q, kernel %.10q, initrd %q, loader %q", p.Version, p.Kernel, p.Initrd, p.Loader)
+	loader, err := os.ReadFile(livetest.Loader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Version != "1.2.3" || !bytes.HasPrefix(p.Kernel, []byte("linuxlinux")) || string(p.Initrd) != "the initrd" || !bytes.Equal(p.Loader, loader) {
+		t.Errorf("version %q, kernel %.10q, initrd %q, loader of %d bytes", p.Version, p.Kernel, p.Initrd, len(p.Loader))
 	}
 	hash, err := hex.DecodeString(p.RootHash)
 	if err == nil {

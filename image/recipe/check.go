@@ -27,6 +27,16 @@ func (r *Recipe) check(d *strict.Document) {
 	checkPattern(d, "version", r.Version, versionPattern, "numbers with dots, such as 1.2.0")
 	checkPattern(d, "channel", r.Channel, namePattern, "a word of lower case letters")
 	r.checkSources(d)
+	if e := r.SecureBoot.Enroll; !slices.Contains([]string{"", "if-safe", "force", "manual", "off"}, e) {
+		d.Add("secure-boot.enroll", "got %q, want if-safe, force, manual or off", e)
+	} else if e != "" && r.SecureBoot.Keys == "" {
+		d.Add("secure-boot.enroll", "want secure-boot.keys too, the directory of the keys")
+	}
+	if e := r.SecureBoot.Encrypt; e != "" && e != "tpm2" {
+		d.Add("secure-boot.encrypt", "got %q, want tpm2", e)
+	} else if e != "" && r.SecureBoot.Keys == "" {
+		d.Add("secure-boot.encrypt", "want secure-boot.keys too: the TPM has the key for releases that are signed")
+	}
 	r.checkComponents(d)
 	r.checkFiles(d)
 	r.Partitions.check(d)
@@ -65,6 +75,10 @@ func (r *Recipe) checkSources(d *strict.Document) {
 	checkPattern(d, "boot.package", r.Boot.Package, namePattern, "the name of a Debian package")
 	checkSuite("kernel.suite", r.Kernel.Suite)
 	checkSuite("boot.suite", r.Boot.Suite)
+	if r.BIOS != (Boot{}) {
+		checkPattern(d, "bios.package", r.BIOS.Package, namePattern, "the name of a Debian package")
+		checkSuite("bios.suite", r.BIOS.Suite)
+	}
 	for i, argument := range r.Kernel.Arguments {
 		at := fmt.Sprintf("kernel.arguments[%d]", i)
 		if argument == "" || strings.ContainsAny(argument, " \t\n\x00") {
@@ -125,8 +139,11 @@ func (r *Recipe) checkComponents(d *strict.Document) {
 		}
 		names[c.Name], paths[key] = true, true
 		init = init || c.Initrd && c.Path == "init"
-		if c.Package == "" {
+		switch {
+		case c.Package == "" && len(c.Packages) == 0:
 			d.Add(at, "want package, the import path or ./directory of the program")
+		case len(c.Packages) > 0 && (c.Package != "" || c.Cgo || c.Small || len(c.Tags) > 0 || c.LDFlags != ""):
+			d.Add(at+".packages", "a program of several packages has no package, cgo, small, tags or ldflags")
 		}
 		if c.Module != "" && !fs.ValidPath(c.Module) {
 			d.Add(at+".module", "%q is no directory of the repository", c.Module)

@@ -22,12 +22,14 @@ var defaultText []byte
 
 // Recipe is a whole recipe.
 type Recipe struct {
-	Format     int                 `yaml:"recipe"`     // version of the format
-	Version    string              `yaml:"version"`    // of the release, as in os-release
-	Channel    string              `yaml:"channel"`    // that the release is for
-	Suites     []Suite             `yaml:"suites"`     // of Debian; the first is the default
-	Kernel     Kernel              `yaml:"kernel"`     //
-	Boot       Boot                `yaml:"boot"`       // loader and stub
+	Format     int                 `yaml:"recipe"`  // version of the format
+	Version    string              `yaml:"version"` // of the release, as in os-release
+	Channel    string              `yaml:"channel"` // that the release is for
+	Suites     []Suite             `yaml:"suites"`  // of Debian; the first is the default
+	Kernel     Kernel              `yaml:"kernel"`  //
+	Boot       Boot                `yaml:"boot"`    // loader and stub
+	SecureBoot SecureBoot          `yaml:"secure-boot"`
+	BIOS       Boot                `yaml:"bios"`       // GRUB for legacy BIOS; without it the image boots on UEFI only
 	Packages   []Package           `yaml:"packages"`   // files from Debian packages
 	Components []Component         `yaml:"components"` // programs built from Go
 	Commands   Commands            `yaml:"commands"`   // small commands in one program
@@ -54,10 +56,25 @@ type Kernel struct {
 	RareModules   []string `yaml:"rare-modules"`   // in the root, left compressed: small, slow to load
 }
 
-// Boot says where the boot loader and the UKI stub come from.
+// Boot says where a boot loader comes from; for UEFI the stub is in it too.
 type Boot struct {
 	Package string `yaml:"package"`
 	Suite   string `yaml:"suite"`
+}
+
+// SecureBoot says whether boot loader and UKI are signed.
+type SecureBoot struct {
+	// Keys is a directory of package secureboot in the recipe's directory; ""
+	// signs nothing.
+	Keys string `yaml:"keys"`
+	// Enroll is what systemd-boot does with the keys on a machine in setup mode
+	// (loader.conf(5)): if-safe, the default, enrols them on virtual machines and
+	// offers them in its menu on others; force enrols them on every one; manual
+	// only offers them; off leaves them alone.
+	Enroll string `yaml:"enroll"`
+	// Encrypt is tpm2 for releases that encrypt the state partition of a new
+	// machine and seal its key to the machine's TPM; "" for none.
+	Encrypt string `yaml:"encrypt"`
 }
 
 // Package is a Debian package of which some files go into the root, with the
@@ -73,14 +90,20 @@ type Package struct {
 
 // Component is a Go program of its own file.
 type Component struct {
-	Name    string   `yaml:"name"`
-	Module  string   `yaml:"module"`  // directory in the repository, "" for its own module
-	Package string   `yaml:"package"` // import path or ./directory below the module
-	Tags    []string `yaml:"tags"`
-	LDFlags string   `yaml:"ldflags"`
-	Cgo     bool     `yaml:"cgo"`
-	Initrd  bool     `yaml:"initrd"` // the path is in the initrd, not in the root
-	Path    string   `yaml:"path"`   // where it is installed, without leading slash
+	Name    string `yaml:"name"`
+	Module  string `yaml:"module"`  // directory in the repository, "" for its own module
+	Package string `yaml:"package"` // import path or ./directory below the module
+	// Packages, in place of Package, are import paths of main packages that become
+	// one program, which tells by its name which of them to be.
+	Packages []string `yaml:"packages"`
+	Tags     []string `yaml:"tags"`
+	LDFlags  string   `yaml:"ldflags"`
+	Cgo      bool     `yaml:"cgo"`
+	// Small has the compiler not inline functions, except in the standard library
+	// and in what compresses: a tenth less of a program that waits more than it computes.
+	Small  bool   `yaml:"small"`
+	Initrd bool   `yaml:"initrd"` // the path is in the initrd, not in the root
+	Path   string `yaml:"path"`   // where it is installed, without leading slash
 }
 
 // Commands are main packages that become one program with many names.

@@ -54,6 +54,8 @@ func TestFaults(t *testing.T) {
 		{"list for text", "channel: dev", "channel: [dev]", "channel: want text (in quotes, if it looks like something else), got a list"},
 		{"text for list", "base: [rootfs/base]", "base: rootfs/base", `base: want a list, got "rootfs/base"`},
 		{"unit name", "units: []", "units: [{name: hello, content: x}]", "want the name of a unit"},
+		{"encrypted how", "units: []", "secure-boot: {keys: k, encrypt: luks}", `secure-boot.encrypt: got "luks", want tpm2`},
+		{"encrypted for nobody", "units: []", "secure-boot: {encrypt: tpm2}", "secure-boot.encrypt: want secure-boot.keys too"},
 		{"empty unit", "units: []", "units: [{name: hello.service}]", "want content, source or enable: true"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -23,6 +23,7 @@ type Source struct {
 	UKI         []byte
 	ChunkBlocks int        // DefaultChunkBlocks when 0
 	Bases       []BaseRoot // roots that machines are likely to run
+	Fast        bool       // compresses less, in a fraction of the time
 }
 
 // Write writes the blob of a release and returns its index. It computes the
@@ -44,7 +45,7 @@ func Write(ctx context.Context, blob io.Writer, s Source) (*Index, error) {
 		return nil, fmt.Errorf("write release: %w", err)
 	}
 	copy(x.RootHash[:], hash)
-	p, err := newPacker(blob)
+	p, err := newPacker(blob, s.Fast)
 	if err != nil {
 		return nil, fmt.Errorf("write release: %w", err)
 	}
@@ -106,8 +107,12 @@ type packer struct {
 	encoder *zstd.Encoder
 }
 
-func newPacker(out io.Writer) (*packer, error) {
-	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithEncoderCRC(false),
+func newPacker(out io.Writer, fast bool) (*packer, error) {
+	level := zstd.SpeedBestCompression
+	if fast {
+		level = zstd.SpeedFastest
+	}
+	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderCRC(false),
 		zstd.WithWindowSize(MaxPieceSize), zstd.WithSingleSegment(true), zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)))
 	return &packer{out: out, encoder: encoder}, err
 }

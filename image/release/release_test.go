@@ -35,8 +35,13 @@ func sample(blocks int) []byte {
 
 func write(t testing.TB, root, uki []byte) (*Index, []byte) {
 	t.Helper()
+	return writeFast(t, root, uki, false)
+}
+
+func writeFast(t testing.TB, root, uki []byte, fast bool) (*Index, []byte) {
+	t.Helper()
 	var blob bytes.Buffer
-	x, err := Write(t.Context(), &blob, Source{Root: bytes.NewReader(root), RootSize: int64(len(root)), UKI: uki, VerityUUID: [16]byte{1, 2}})
+	x, err := Write(t.Context(), &blob, Source{Root: bytes.NewReader(root), RootSize: int64(len(root)), UKI: uki, VerityUUID: [16]byte{1, 2}, Fast: fast})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,8 +49,13 @@ func write(t testing.TB, root, uki []byte) (*Index, []byte) {
 }
 
 func TestRoundTrip(t *testing.T) {
+	t.Run("best", func(t *testing.T) { roundTrip(t, false) })
+	t.Run("fast", func(t *testing.T) { roundTrip(t, true) })
+}
+
+func roundTrip(t *testing.T, fast bool) {
 	root, uki := sample(130*DefaultChunkBlocks+1), bytes.Repeat([]byte("kernel and initrd"), 20_000)
-	written, blob := write(t, root, uki)
+	written, blob := writeFast(t, root, uki, fast)
 	b, err := written.MarshalBinary()
 	if err != nil {
 		t.Fatal(err)

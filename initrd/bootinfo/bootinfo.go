@@ -36,16 +36,19 @@ type Info struct {
 	RootDevice   string `json:"rootDevice"`
 	VerityDevice string `json:"verityDevice"`
 	StateDevice  string `json:"stateDevice"`
+	// StateKey is what opened an encrypted state partition, one of the constants
+	// below; "" when it is not encrypted.
+	StateKey string `json:"stateKey,omitempty"`
 	// VolatileState is true when /var is a tmpfs because the state partition
 	// is missing or unusable. The reason is in Notices.
 	VolatileState bool `json:"volatileState"`
 	// Notices are sentences for the owner of the machine: what was not as it
 	// should be, and what to do. Empty when all is well.
 	Notices []string `json:"notices"`
-	// Watchdog is the armed hardware watchdog, or nil. Stage 1 closes the
-	// device without disarming it: whoever reads this must open Device again
-	// and ping it within TimeoutSeconds, or the machine resets.
-	Watchdog *Watchdog `json:"watchdog,omitempty"`
+	// Watchdogs are the armed watchdogs. Stage 1 closes the devices without
+	// disarming them: whoever reads this must open each Device again and ping
+	// it within its TimeoutSeconds, or the machine resets.
+	Watchdogs []Watchdog `json:"watchdogs,omitempty"`
 	// KernelMillis is the time from kernel start to stage 1, and
 	// Stage1Millis from there to the switch of roots, in milliseconds.
 	KernelMillis int64 `json:"kernelMillis"`
@@ -54,7 +57,27 @@ type Info struct {
 	Steps []Step `json:"steps,omitempty"`
 }
 
-// Watchdog is an armed hardware watchdog.
+// Values of Info.StateKey.
+const (
+	ByTPM         = "tpm2"
+	ByRecoveryKey = "recovery key"
+	Closed        = "closed" // nothing did
+)
+
+// Encryption describes the encryption of the state partition in a few words.
+func (i Info) Encryption() string {
+	switch i.StateKey {
+	case "":
+		return "none"
+	case ByTPM:
+		return "state partition, opened by the TPM"
+	case Closed:
+		return "state partition, closed (/var is in memory): restart and type the recovery key on the console"
+	}
+	return "state partition, opened by the " + i.StateKey
+}
+
+// Watchdog is an armed watchdog, of the hardware or of the kernel.
 type Watchdog struct {
 	Device         string `json:"device"`
 	TimeoutSeconds int    `json:"timeoutSeconds"`

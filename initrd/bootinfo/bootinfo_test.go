@@ -20,7 +20,7 @@ func TestRoundTrip(t *testing.T) {
 		VerityDevice:  "/dev/vda6",
 		VolatileState: true,
 		Notices:       []string{"no state partition"},
-		Watchdog:      &Watchdog{Device: "/dev/watchdog0", TimeoutSeconds: 60},
+		Watchdogs:     []Watchdog{{Device: "/dev/watchdog0", TimeoutSeconds: 60}},
 		KernelMillis:  1200,
 		Stage1Millis:  300,
 		Steps:         []Step{{Name: "modules", EndMillis: 1300, Millis: 100}},
@@ -61,5 +61,13 @@ func TestNoticesAreNeverNull(t *testing.T) {
 	}
 	if !strings.Contains(string(data), `"notices": []`) {
 		t.Errorf("got %s, want an empty list of notices", data)
+	}
+}
+
+func TestEncryption(t *testing.T) {
+	for key, want := range map[string]string{"": "none", ByTPM: "opened by the TPM", ByRecoveryKey: "opened by the recovery key", Closed: "type the recovery key"} {
+		if got := (Info{StateKey: key}).Encryption(); !strings.Contains(got, want) {
+			t.Errorf("%q: %q, want %q in it", key, got, want)
+		}
 	}
 }

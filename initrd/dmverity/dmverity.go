@@ -1,10 +1,6 @@
-// Package dmverity opens a dm-verity device for stage 1, by the ioctls of
-// device-mapper (linux/dm-ioctl.h, Documentation/admin-guide/device-mapper):
-// create the device, load a table with one verity target, resume.
-//
-// The superblock is image/verity's. There is no kept Go library for
-// device-mapper; the part that a read-only device needs is small. Left out on
-// purpose: other targets, removal, error correction, signatures.
+// Package dmverity opens a dm-verity device for stage 1 (Documentation/
+// admin-guide/device-mapper/verity.rst). The superblock is image/verity's. Left
+// out on purpose: error correction, signatures.
 package dmverity
 
 import (
@@ -17,6 +13,7 @@ import (
 	"os"
 
 	"github.com/coracle-os/coracle/image/verity"
+	"github.com/coracle-os/coracle/initrd/devicemapper"
 )
 
 // Errors of Check.
@@ -80,12 +77,13 @@ func Open(name, data, hashes string, dataSize int64, rootHash [32]byte) (string,
 	if err != nil {
 		return "", fmt.Errorf("verity partition %s: %w", hashes, err)
 	}
-	device, err := create(target{
-		name:    name,
-		uuid:    fmt.Sprintf("CRYPT-VERITY-%x-%s", superblock.UUID, name),
-		sectors: uint64(superblock.DataBlocks) * (verity.BlockSize / 512),
-		kind:    "verity",
-		params:  Table(superblock, data, hashes, rootHash),
+	device, err := devicemapper.Create(devicemapper.Target{
+		Name:     name,
+		UUID:     fmt.Sprintf("CRYPT-VERITY-%x-%s", superblock.UUID, name),
+		Sectors:  uint64(superblock.DataBlocks) * (verity.BlockSize / 512),
+		Kind:     "verity",
+		Params:   Table(superblock, data, hashes, rootHash),
+		ReadOnly: true,
 	})
 	if err != nil {
 		return "", fmt.Errorf("open verity device %q over %s and %s: %w", name, data, hashes, err)

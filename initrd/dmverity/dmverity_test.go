@@ -11,11 +11,9 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"unsafe"
 
 	"github.com/coracle-os/coracle/image/verity"
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/sys/unix"
 )
 
 // format makes a hash tree with veritysetup and gives its root hash.
@@ -95,39 +93,6 @@ func TestTable(t *testing.T) {
 	superblock.Salt = nil
 	if got := Table(superblock, "a", "b", hash); !strings.Contains(got, " - 1 restart") {
 		t.Errorf("without salt: %s", got)
-	}
-}
-
-// TestLayout compares what is encoded here with the structures of x/sys.
-func TestLayout(t *testing.T) {
-	spec, err := encodeSpec(target{name: "root", uuid: "u", sectors: 2048, kind: "verity", params: "1 a b"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := message("root", readOnlyFlag, spec)
-	header := (*unix.DmIoctl)(unsafe.Pointer(&b[0]))
-	if header.Version[0] != 4 || int(header.Data_size) != len(b) || header.Data_start != uint32(unsafe.Sizeof(*header)) ||
-		header.Target_count != 1 || header.Flags != 1 || unix.ByteSliceToString(header.Name[:]) != "root" {
-		t.Errorf("header %+v", header)
-	}
-	target := (*unix.DmTargetSpec)(unsafe.Pointer(&b[header.Data_start]))
-	if target.Sector_start != 0 || target.Length != 2048 || int(target.Next) != len(spec) || unix.ByteSliceToString(target.Target_type[:]) != "verity" {
-		t.Errorf("target %+v", target)
-	}
-	if got := unix.ByteSliceToString(spec[unsafe.Sizeof(*target):]); got != "1 a b" {
-		t.Errorf("parameters %q", got)
-	}
-	if offset := unsafe.Offsetof(header.Uuid); offset != 176 {
-		t.Errorf("the UUID is at %d", offset)
-	}
-	if offset := unsafe.Offsetof(header.Dev); offset != 40 {
-		t.Errorf("the device number is at %d", offset)
-	}
-}
-
-func TestNameTooLong(t *testing.T) {
-	if _, err := create(target{name: strings.Repeat("x", 128), kind: "verity"}); err == nil || !strings.Contains(err.Error(), "too long") {
-		t.Errorf("got %v, want an error about the length", err)
 	}
 }
 

@@ -156,8 +156,23 @@ func (d OSDir) Write(name string, content io.Reader) (err error) {
 	return err
 }
 
-// Rename renames a file, over another one if need be.
-func (d OSDir) Rename(from, to string) error { return os.Rename(d.path(from), d.path(to)) }
+// Rename renames a file, over another one if need be. FAT frees the clusters of
+// that one as soon as nobody has it open, and may have that on the disk before the
+// new name: it is kept open until the name is there.
+func (d OSDir) Rename(from, to string) error {
+	old, err := os.Open(d.path(to))
+	if errors.Is(err, fs.ErrNotExist) {
+		return os.Rename(d.path(from), d.path(to))
+	}
+	if err != nil {
+		return err
+	}
+	defer old.Close()
+	if err := os.Rename(d.path(from), d.path(to)); err != nil {
+		return err
+	}
+	return d.Sync()
+}
 
 // Remove removes a file; one that is not there is no error.
 func (d OSDir) Remove(name string) error {

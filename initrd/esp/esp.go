@@ -15,13 +15,18 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/coracle-os/coracle/initrd/partition"
 )
 
 // PartitionName is the partition's name in the GPT.
 const PartitionName = "ESP"
 
 // FS is an opened partition.
-type FS struct{ root *os.File }
+type FS struct {
+	Partition partition.Partition // which one OpenOn has found
+	root      *os.File
+}
 
 // Open mounts the FAT file system on device. When the kernel does not know the
 // file system yet it calls loadDriver, which may be nil, and tries again.

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/coracle-os/coracle/initrd/partition"
 )
 
 // loop gives a file a block device until the end of the test.
@@ -90,5 +92,74 @@ func TestOpenErrors(t *testing.T) {
 	}
 	if _, err := open(loop(t, file)); err == nil || !strings.Contains(err.Error(), "invalid argument") {
 		t.Errorf("no file system: %v", err)
+	}
+}
+
+// TestFind has disks with another system's EFI system partition beside ours, or
+// with none: the one with Coracle's boot entries is taken, wherever it is.
+func TestFind(t *testing.T) {
+	device := func(files ...string) string {
+		file := filepath.Join(t.TempDir(), "esp")
+		if err := os.WriteFile(file, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(file, 8<<20); err != nil {
+			t.Fatal(err)
+		}
+		content := t.TempDir()
+		for _, name := range files {
+			path := filepath.Join(content, name)
+			if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if out, err := exec.Command("mke2fs", "-q", "-t", "ext4", "-d", content, file).CombinedOutput(); err != nil {
+			t.Fatalf("mke2fs: %v: %s", err, out)
+		}
+		return loop(t, file)
+	}
+	named := func(devices ...string) (d partition.Disk) {
+		for _, device := range devices {
+			d.Partitions = append(d.Partitions, partition.Partition{Name: PartitionName, Device: device})
+		}
+		d.Partitions = append(d.Partitions, partition.Partition{Name: "EFI System Partition", Device: "/dev/none"})
+		return d
+	}
+	ours, other, empty := device("EFI/Linux/coracle-1.efi", "ours"), device("EFI/Linux/debian-6.12.efi", "EFI/BOOT/BOOTX64.EFI"), device("empty")
+	for name, c := range map[string]struct {
+		disk partition.Disk
+		want string // a file of the one that is taken
+	}{
+		"alone":          {named(ours), "ours"},
+		"first":          {named(ours, other), "ours"},
+		"second":         {named(other, ours), "ours"},
+		"after a broken": {named("/dev/null", empty, ours), "ours"},
+		"no entries yet": {named("/dev/null", empty), "empty"},
+		"all broken":     {named("/dev/null"), ""},
+		"none":           {named(), ""},
+	} {
+		fs, err := find(c.disk, open)
+		if c.want == "" {
+			if err == nil || fs != nil {
+				t.Errorf("%s: no error", name)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if _, err := os.Stat(fs.Path(c.want)); err != nil {
+			t.Errorf("%s: another was taken: %v", name, err)
+		}
+		if want := map[string]string{"ours": ours, "empty": empty}[c.want]; fs.Partition.Device != want {
+			t.Errorf("%s: it says that it is %q, not %q", name, fs.Partition.Device, want)
+		}
+		if err := fs.Close(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/coracle-os/coracle/initrd/attempts"
+	"github.com/coracle-os/coracle/initrd/bootstate"
 	"github.com/coracle-os/coracle/initrd/entries"
 	"github.com/coracle-os/coracle/initrd/esp"
 	"github.com/coracle-os/coracle/initrd/modules"
@@ -25,7 +27,11 @@ func countStart(_ context.Context, b *boot) error { return b.countOn(b.found.Dis
 // e2fsck, which is in the root.
 func (b *boot) countOn(disk partition.Disk) error {
 	part, ok := partition.State(disk)
-	if !ok || !clean(part.Device) {
+	if !ok || b.lock.fresh {
+		return nil
+	}
+	part.Device = b.opened(part.Device)
+	if !clean(part.Device) {
 		return nil
 	}
 	const target = "/state"
@@ -85,6 +91,7 @@ func (b *boot) countFailure(cause error) error {
 		return cause
 	}
 	for _, disk := range b.disks() {
+		b.openByTPM(disk)
 		if err := b.countOn(disk); err != nil {
 			return fmt.Errorf("%w; %w", cause, err)
 		}
@@ -108,20 +115,25 @@ func (b *boot) disks() []partition.Disk {
 // returns false when there is none.
 func (b *boot) giveUp() (given bool, err error) {
 	for _, disk := range b.disks() {
-		for _, part := range disk.Partitions {
-			if part.Name != esp.PartitionName {
-				continue
-			}
-			fs, openErr := esp.Open(part.Device, loadFAT)
-			if openErr != nil {
-				return false, openErr
-			}
-			dir := entries.OSDir(fs.Path(entries.Directory))
-			l, listErr := entries.List(dir)
-			steps := entries.PlanGiveUp(l, b.info.RootHash, func(hash string) bool { return holds(disk, hash) })
-			err = errors.Join(listErr, entries.Apply(dir, steps, nil), fs.Close())
-			return len(steps) > 0 && err == nil, err
+		if !slices.ContainsFunc(disk.Partitions, func(p partition.Partition) bool { return p.Name == esp.PartitionName }) {
+			continue
 		}
+		fs, openErr := esp.OpenOn(disk, loadFAT)
+		if openErr != nil {
+			return false, openErr
+		}
+		dir := entries.OSDir(fs.Path(entries.Directory))
+		err = bootstate.With(dir, bootstate.Loaders(fs.Path, bootstate.UEFI("/sys")), func(dir entries.Dir) error {
+			l, err := entries.List(dir)
+			if err != nil {
+				return err
+			}
+			steps := entries.PlanGiveUp(l, b.info.RootHash, func(hash string) bool { return holds(disk, hash) })
+			given = len(steps) > 0
+			return entries.Apply(dir, steps, nil)
+		})
+		err = errors.Join(err, fs.Close())
+		return given && err == nil, err
 	}
 	return false, nil
 }

@@ -96,12 +96,3 @@ func TestConsole(t *testing.T) {
 		}
 	}
 }
-
-// TestNoWatchdog is the usual case: a machine without one.
-func TestNoWatchdog(t *testing.T) {
-	dog, err := startWatchdog("/dev/does-not-exist")
-	if dog != nil || err != nil {
-		t.Fatalf("got %v, %v; want nothing", dog, err)
-	}
-	dog.handOver()
-}

@@ -57,7 +57,10 @@ func run(ctx context.Context, console *console) (err error) {
 	for _, step := range plan() {
 		begin := sinceKernelStart()
 		if err := step.do(ctx, boot); err != nil {
-			return boot.countFailure(fmt.Errorf("%s: %w", step.name, err))
+			why, _ := damagedInitrd() // the step's own error says more than that the log cannot be read
+			err = boot.countFailure(because(fmt.Errorf("%s: %w", step.name, err), why))
+			boot.leaveStage1()
+			return err
 		}
 		boot.done(step.name, begin)
 	}

@@ -37,12 +37,14 @@ func plan() []step {
 	return []step{
 		{"kernel file systems", "devices, kernel interfaces and a place for boot.json", mountKernel},
 		{"command line", "it names the release by its root hash", readCommandLine},
-		{"watchdog", "a hang from here on resets the machine", armWatchdog},
-		{"modules", "device-mapper, EROFS and overlayfs are modules; drivers follow the hardware", loadModules},
+		{"watchdog", "a hang from here on resets the machine", armWatchdogs},
+		{"modules", "device-mapper and the file systems are modules; drivers follow the hardware", loadModules},
 		{"partitions", "the root hash gives the UUIDs of the root and its hash tree, or the files of a live system", findRoot},
+		{"state key", "an encrypted state partition opens for a release of its signer", openState},
 		{"attempts", "a release that does not last is left for another one", countStart},
+		{"initrd", "one that is damaged is left for another release", checkInitrd},
 		{"verity", "nothing is read from the root that does not verify", openVerity},
-		{"watchdog driver", "a machine whose watchdog is not built in has one too", armLateWatchdog},
+		{"watchdog driver", "a machine whose watchdog is not built in has one too", armLateWatchdogs},
 		{"root", "the verified root, read-only", mountRoot},
 		{"grow", "the state partition takes what the disk has", growState},
 		{"state", "/var keeps what the machine must remember", mountState},
@@ -60,8 +62,9 @@ type boot struct {
 	modules  func() error // waits for the modules that were named
 	events   *uevent.Conn
 	found    partition.Found
-	dog      *watchdogHandle
+	dogs     watchdogs
 	counted  bool // this start, by package attempts
+	lock     stateLock
 	// wantState is where the state of a live system is to be.
 	wantState live.State
 	info      bootinfo.Info
@@ -79,8 +82,9 @@ func (b *boot) notice(text string) {
 	b.info.Notices = append(b.info.Notices, text)
 }
 
-// sysModules are needed in every boot whatever the hardware is.
-var sysModules = []string{"dm-verity", "erofs", "overlay"}
+// sysModules are needed in every boot whatever the hardware is; ext4, for the
+// state, finds its checksum by name, and the processor may have no faster one.
+var sysModules = []string{"dm-verity", "erofs", "overlay", "ext4", "crc32c_generic"}
 
 func mountKernel(_ context.Context, b *boot) error {
 	for _, m := range []struct {
@@ -113,37 +117,42 @@ func readCommandLine(_ context.Context, b *boot) error {
 	if b.rootHash, err = args.RootHash(); err != nil {
 		return err
 	}
+	b.readEncryption(args)
 	b.info.RootHash = fmt.Sprintf("%x", b.rootHash)
 	b.info.KernelMillis = b.start.Milliseconds()
 	return b.readLive(args)
 }
 
-func armWatchdog(_ context.Context, b *boot) error {
-	dog, err := startWatchdog("/dev/watchdog0")
+// armWatchdogs arms every watchdog there is that is not armed yet.
+func armWatchdogs(_ context.Context, b *boot) error {
+	found, err := filepath.Glob("/dev/watchdog[0-9]*")
 	if err != nil {
-		b.notice(err.Error())
+		return err
 	}
-	if dog != nil {
-		b.dog = dog
-		b.info.Watchdog = &bootinfo.Watchdog{Device: dog.device, TimeoutSeconds: int(dog.timeout / time.Second)}
+	for _, device := range found {
+		if b.dogs.has(device) {
+			continue
+		}
+		dog, err := startWatchdog(device)
+		if err != nil {
+			b.notice(err.Error())
+			continue
+		}
+		b.dogs = append(b.dogs, dog)
+		b.info.Watchdogs = append(b.info.Watchdogs,
+			bootinfo.Watchdog{Device: device, TimeoutSeconds: int(dog.timeout / time.Second)})
 	}
 	return nil
 }
 
-// armLateWatchdog arms the watchdog whose driver has come since, or else the
-// kernel's own: that one ends a hang of programs, though not one of the kernel.
-func armLateWatchdog(ctx context.Context, b *boot) error {
-	if b.dog == nil {
-		_ = armWatchdog(ctx, b) // it only notices
-	}
-	if b.dog != nil {
-		return nil
-	}
+// armLateWatchdogs arms the watchdogs whose drivers have come since, and the
+// kernel's own besides: that one ends a hang of programs even where the
+// hardware counts but never resets, as a chipset's whose board forbids it.
+func armLateWatchdogs(ctx context.Context, b *boot) error {
 	if err := b.loader.Load("softdog"); err != nil {
-		b.notice(fmt.Sprintf("no watchdog: %v", err))
-		return nil
+		b.notice(fmt.Sprintf("no watchdog of the kernel: %v", err))
 	}
-	return armWatchdog(ctx, b)
+	return armWatchdogs(ctx, b)
 }
 
 // loadModules loads the drivers of what is there already, and beside it what
@@ -298,6 +307,7 @@ func growState(_ context.Context, b *boot) error {
 	}
 	if !plan.Empty() {
 		b.console.Info("partition table: " + plan.Reason)
+		b.lock.closed = errors.Join(b.lock.closed, b.growOpen())
 	}
 	return nil
 }
@@ -310,7 +320,11 @@ func mountState(ctx context.Context, b *boot) error {
 	reason := "the disk has no state partition"
 	if part, ok := partition.State(b.found.Disk); ok {
 		b.info.StateDevice = part.Device
-		err := b.mountStateOf(ctx, part.Device, target)
+		device, err := b.stateDevice(ctx, part.Device)
+		if err == nil {
+			b.info.StateDevice = device
+			err = b.mountStateOf(ctx, device, target)
+		}
 		if err == nil {
 			return nil
 		}
@@ -379,8 +393,9 @@ func switchRoot(_ context.Context, b *boot) error {
 	if err := switchroot.Check(sysroot, finalInit); err != nil {
 		return err
 	}
+	b.leaveStage1()
 	b.events.Close()
-	b.dog.handOver()
+	b.dogs.handOver()
 	b.info.Stage1Millis = (sinceKernelStart() - b.start).Milliseconds()
 	if err := bootinfo.Write(bootinfo.Path, b.info); err != nil {
 		return err

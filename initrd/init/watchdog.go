@@ -1,19 +1,32 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/u-root/u-root/pkg/watchdog"
+	"golang.org/x/sys/unix"
 )
 
 // watchdogTimeout is how long the machine may be silent, if the hardware can
 // count that far.
 const watchdogTimeout = 60 * time.Second
 
-// watchdogHandle is an armed hardware watchdog that a goroutine pings.
+// watchdogs are all that are armed.
+type watchdogs []*watchdogHandle
+
+func (w watchdogs) has(device string) bool {
+	return slices.ContainsFunc(w, func(h *watchdogHandle) bool { return h.device == device })
+}
+
+func (w watchdogs) handOver() {
+	for _, h := range w {
+		h.handOver()
+	}
+}
+
+// watchdogHandle is an armed watchdog that a goroutine pings.
 type watchdogHandle struct {
 	device  string
 	timeout time.Duration
@@ -22,17 +35,15 @@ type watchdogHandle struct {
 	stopped chan struct{}
 }
 
-// startWatchdog arms the watchdog. A machine without one gets nil and no error.
+// startWatchdog arms the watchdog.
 func startWatchdog(device string) (*watchdogHandle, error) {
 	dog, err := watchdog.Open(device)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
 	if err != nil {
 		return nil, fmt.Errorf("arm the watchdog %s: %w", device, err)
 	}
-	// Hardware that cannot count that far keeps its own time.
-	dog.SetTimeout(watchdogTimeout)
+	// Hardware that cannot count that far keeps its own time. Not by the library's
+	// SetTimeout, which gives the kernel nanoseconds for seconds.
+	_ = unix.IoctlSetPointerInt(int(dog.File.Fd()), unix.WDIOC_SETTIMEOUT, int(watchdogTimeout/time.Second))
 	timeout, err := dog.Timeout()
 	if err != nil || timeout <= 0 {
 		timeout = watchdogTimeout
@@ -62,9 +73,6 @@ func (h *watchdogHandle) ping() {
 // handOver leaves the watchdog armed for PID 1: closing without the magic
 // character does not disarm it.
 func (h *watchdogHandle) handOver() {
-	if h == nil {
-		return
-	}
 	close(h.stop)
 	<-h.stopped
 	h.dog.KeepAlive()

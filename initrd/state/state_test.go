@@ -178,3 +178,29 @@ func TestMountVolatile(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestFresh has the kernel mount a file system once.
+func TestFresh(t *testing.T) {
+	path := makeFS(t, 16)
+	fresh := func() bool {
+		f, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		return Fresh(f)
+	}
+	if !fresh() {
+		t.Error("a new file system is not fresh")
+	}
+	privateMounts(t)
+	target := t.TempDir()
+	run(t, "mount", "-o", "loop", path, target)
+	run(t, "umount", target)
+	if fresh() {
+		t.Error("a file system that was mounted is fresh")
+	}
+	if Fresh(strings.NewReader(strings.Repeat("\x00", 4096))) {
+		t.Error("zeros are a fresh file system")
+	}
+}

@@ -32,6 +32,18 @@ const (
 	largestBlockSizeLg = 6 // 64 KiB
 )
 
+// Fresh is true for an ext4 file system that was never mounted, as those of a
+// new image.
+func Fresh(r io.ReaderAt) bool {
+	var b [1024]byte
+	if _, err := r.ReadAt(b[:], superblockOffset); err != nil {
+		return false
+	}
+	le := binary.LittleEndian
+	mounted, times := le.Uint32(b[0x2c:]), le.Uint16(b[0x34:])
+	return le.Uint16(b[0x38:]) == superblockMagic && mounted == 0 && times == 0
+}
+
 // ReadSuperblock reads the first superblock of a device.
 func ReadSuperblock(r io.ReaderAt) (Superblock, error) {
 	var b [1024]byte

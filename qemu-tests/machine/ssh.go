@@ -86,18 +86,26 @@ func (m *Machine) try(user, command string, within time.Duration) (Result, error
 		return Result{}, err
 	}
 	defer client.Close()
+	return runOn(client, command, silence), nil
+}
+
+// runOn runs a command in a session of its own. A connection that breaks, or
+// that gives no sign of life for as long as silence, is closed, and the
+// result's code is -1.
+func runOn(client *ssh.Client, command string, silence time.Duration) Result {
+	over := make(chan struct{})
+	defer close(over)
+	go watchConnection(client, silence, over)
 	session, err := client.NewSession()
 	if err != nil { // the machine is on its way down
-		return Result{Code: -1, Err: err.Error()}, nil
+		client.Close()
+		return Result{Code: -1, Err: err.Error()}
 	}
 	defer session.Close()
 	var out, stderr bytes.Buffer
 	session.Stdout, session.Stderr = &out, &stderr
 	timer := time.AfterFunc(5*time.Minute, func() { client.Close() })
 	defer timer.Stop()
-	over := make(chan struct{})
-	defer close(over)
-	go watchConnection(client, over)
 	err = session.Run(command)
 	r := Result{Out: out.String(), Err: stderr.String()}
 	var exit *ssh.ExitError
@@ -105,9 +113,10 @@ func (m *Machine) try(user, command string, within time.Duration) (Result, error
 	case errors.As(err, &exit):
 		r.Code = exit.ExitStatus()
 	case err != nil:
+		client.Close()
 		r.Code, r.Err = -1, r.Err+err.Error()
 	}
-	return r, nil
+	return r
 }
 
 // silence is how long a machine may leave a connection without an answer.
@@ -115,7 +124,7 @@ const silence = 30 * time.Second
 
 // watchConnection closes a connection whose machine has gone without a word, as
 // one does that loses power, until over is closed.
-func watchConnection(client *ssh.Client, over <-chan struct{}) {
+func watchConnection(client *ssh.Client, silence time.Duration, over <-chan struct{}) {
 	for {
 		answered := make(chan struct{})
 		go func() {
@@ -150,21 +159,38 @@ func (m *Machine) Run(command string) string {
 }
 
 // Eventually runs a command as core until it succeeds and prints something
-// that contains want.
+// that contains want. It stays logged in meanwhile: under emulation the
+// handshakes would keep the machine busy. One that has crashed is soon left.
 func (m *Machine) Eventually(command, want string, within time.Duration) string {
 	m.t.Helper()
 	deadline := time.Now().Add(within)
-	for {
-		r, err := m.try("core", command, time.Until(deadline))
-		if err != nil {
-			m.t.Fatalf("%s: no %q within %s: %v", command, want, within, err)
+	var client *ssh.Client
+	defer func() {
+		if client != nil {
+			client.Close()
 		}
+	}()
+	for pause := 300 * time.Millisecond; ; pause = min(pause*5/4, 2*time.Second) {
+		if client == nil {
+			var err error
+			if client, err = m.tryDial("core", time.Until(deadline)); err != nil {
+				m.t.Fatalf("%s: no %q within %s: %v", command, want, within, err)
+			}
+		}
+		r := runOn(client, command, silence/3)
 		if r.Code == 0 && strings.Contains(r.Out, want) {
 			return strings.TrimSpace(r.Out)
+		}
+		if r.Code < 0 { // broken, or the command was killed: what comes up next is a new machine
+			client.Close()
+			client = nil
 		}
 		if time.Now().After(deadline) {
 			m.t.Fatalf("%s: no %q within %s; last: exit %d\n%s%s", command, want, within, r.Code, r.Out, r.Err)
 		}
-		time.Sleep(300 * time.Millisecond)
+		select {
+		case <-m.Done():
+		case <-time.After(pause):
+		}
 	}
 }

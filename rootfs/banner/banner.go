@@ -1,10 +1,11 @@
 // Package banner is what a person sees before or after logging in: which
-// system and version this is, from which slot it runs, its addresses, and what
+// system and version this is, from which slot it runs, what guards it (Secure
+// Boot, a TPM), its addresses, and what
 // needs attention (failed units, notices of stage 1, alarms of the store, an
 // open Docker). The console login and sshd print it.
 //
-// It takes at most Limit, whatever is broken on the machine: what does not
-// answer by then is left out.
+// It takes at most Limit, whatever is broken on the machine, or as long as who
+// can wait longer says: what does not answer by then is left out.
 package banner
 
 import (
@@ -22,6 +23,7 @@ import (
 	"github.com/coracle-os/coracle/initrd/bootinfo"
 	"github.com/coracle-os/coracle/rootfs/control"
 	"github.com/coracle-os/coracle/rootfs/dockerport"
+	"github.com/coracle-os/coracle/rootfs/firmware"
 )
 
 // Limit bounds the time that a banner takes.
@@ -33,6 +35,7 @@ type Sources struct {
 	FailedUnits func(ctx context.Context) ([]string, error)  // nil = ask PID 1
 	Addresses   func(ctx context.Context) ([]Address, error) // nil = the network interfaces
 	Alarms      func(ctx context.Context) ([]string, error)  // nil = what etcd.service says of itself
+	Limit       time.Duration                                // of the whole; 0 = Limit
 }
 
 // Address is an address of an interface.
@@ -50,18 +53,22 @@ func Text(ctx context.Context, sources Sources) string {
 	if sources.Alarms == nil {
 		sources.Alarms = storeAlarms
 	}
-	ctx, cancel := context.WithTimeout(ctx, Limit)
+	if sources.Limit == 0 {
+		sources.Limit = Limit
+	}
+	ctx, cancel := context.WithTimeout(ctx, sources.Limit)
 	defer cancel()
 	alarms := within(ctx, sources.Alarms)
 	failed := within(ctx, sources.FailedUnits)
 	addresses := within(ctx, sources.Addresses)
-	info := within(ctx, func(context.Context) (bootinfo.Info, error) {
-		return bootinfo.Read(filepath.Join(sources.Root, bootinfo.Path))
-	})
+	info, _ := bootinfo.Read(filepath.Join(sources.Root, bootinfo.Path)) // in memory; a container has none
 	open := within(ctx, func(ctx context.Context) ([]string, error) {
 		return dockerport.Warnings(ctx, filepath.Join("/", sources.Root)), nil
 	})
-	return render(osRelease(sources.Root), <-info, <-addresses, append(<-alarms, <-open...), <-failed)
+	trust := within(ctx, func(context.Context) (firmware.State, error) {
+		return firmware.Read(os.DirFS(filepath.Join("/", sources.Root))), nil
+	})
+	return render(osRelease(sources.Root), info, guards(<-trust, info), <-addresses, append(<-alarms, <-open...), <-failed)
 }
 
 // within runs f beside the caller and gives its result, or the zero value when
@@ -86,7 +93,26 @@ func within[T any](ctx context.Context, f func(context.Context) (T, error)) <-ch
 	return result
 }
 
-func render(release map[string]string, info bootinfo.Info, addresses []Address, alarms, failed []string) string {
+// guards says what guards the boot and the state; nothing on a machine without.
+func guards(s firmware.State, info bootinfo.Info) string {
+	var words []string
+	if s.SecureBoot {
+		words = append(words, "Secure Boot enabled")
+	}
+	if s.TPM != "" {
+		words = append(words, "TPM "+s.TPM)
+	}
+	switch info.StateKey {
+	case "":
+	case bootinfo.Closed:
+		words = append(words, "state encrypted and closed")
+	default:
+		words = append(words, "state encrypted")
+	}
+	return strings.Join(words, ", ")
+}
+
+func render(release map[string]string, info bootinfo.Info, guards string, addresses []Address, alarms, failed []string) string {
 	var b strings.Builder
 	name := release["PRETTY_NAME"]
 	if name == "" {
@@ -103,6 +129,9 @@ func render(release map[string]string, info bootinfo.Info, addresses []Address, 
 		b.WriteString(", root " + info.RootHash[:16])
 	}
 	b.WriteByte('\n')
+	if guards != "" {
+		b.WriteString(guards + "\n")
+	}
 	for _, line := range addressLines(addresses) {
 		b.WriteString(line + "\n")
 	}

@@ -227,6 +227,9 @@ func (g Group) Remove() error {
 	return nil
 }
 
+// RemoveEmpty deletes the group if no process and no other group is in it.
+func (g Group) RemoveEmpty() error { return unix.Rmdir(g.dir) }
+
 // Set writes a value to one of the group's interface files, such as
 // "memory.max". It returns ErrNoController when the file is not there.
 func (g Group) Set(file, value string) error {

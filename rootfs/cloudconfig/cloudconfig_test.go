@@ -3,10 +3,12 @@ package cloudconfig
 import (
 	"bytes"
 	"compress/gzip"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/coracle-os/coracle/rootfs/provision/plan"
 	"github.com/coracle-os/coracle/rootfs/unit/envfile"
 	"github.com/google/go-cmp/cmp"
 )
@@ -14,13 +16,13 @@ import (
 // lines returns plan steps and messages, for comparing.
 func lines(data string) (steps, messages []string) {
 	doc := Parse([]byte(data))
-	plan := Compile(doc.Config, Facts{Hostname: "old"})
-	for _, s := range plan.Steps {
+	compiled := Compile(doc.Config, Facts{Hostname: "old"})
+	for _, s := range compiled.Steps {
 		if text := s.Action.String(); !strings.HasPrefix(text, "unmask") && text != "daemon-reload" {
 			steps = append(steps, text)
 		}
 	}
-	for _, r := range []Report{doc.Report, doc.Salvage, plan.Problems} {
+	for _, r := range []plan.Report{doc.Report, doc.Salvage, compiled.Problems} {
 		for _, e := range r {
 			if !e.Formal {
 				messages = append(messages, e.String())
@@ -103,6 +105,13 @@ coreos:
 				"line 5: error: invalid value maybe",
 				"line 4: error: coreos.etcd2.name: the value has a line break; it is not set",
 			}},
+		{"numbers in quotes are none", "#cloud-config\ncoreos:\n  etcd2:\n    name: 007\n    snapshot_count: \"600\"\n    max_wals: 0x10\n  fleet:\n    engine_reconcile_interval: 10\n    etcd_request_timeout: \"5.5\"\n",
+			[]string{"dropin /run/systemd/system/etcd2.service.d/20-cloudinit.conf", "dropin /run/systemd/system/fleet.service.d/20-cloudinit.conf"},
+			[]string{`line 5: warning: incorrect type for "snapshot_count" (want int)`, `line 9: warning: incorrect type for "etcd_request_timeout" (want float64)`}},
+		{"whole numbers written as others", "#cloud-config\ncoreos:\n  etcd2:\n    max_wals: 3.0\n    max_snapshots: 1.5\n    heartbeat_interval: .inf\n    election_timeout: 1e99\n",
+			[]string{"dropin /run/systemd/system/etcd2.service.d/20-cloudinit.conf"},
+			[]string{`line 4: warning: incorrect type for "max_wals" (want int)`, `line 5: warning: incorrect type for "max_snapshots" (want int)`,
+				`line 6: warning: incorrect type for "heartbeat_interval" (want int)`, `line 7: warning: incorrect type for "election_timeout" (want int)`}},
 		{"merge keys and aliases", "#cloud-config\nusers:\n  - &a {name: a, shell: /bin/sh}\n  - {<<: *a, name: b}\nhostname: *a\n",
 			[]string{"user a", "user b"}, []string{`line 5: warning: incorrect type for "hostname" (want string)`}},
 		{"a list", "#cloud-config\n- a\n", nil, []string{`line 2: warning: incorrect type for "" (want struct)`}},
@@ -205,6 +214,8 @@ func TestKinds(t *testing.T) {
 		{"\ufeff#cloud-config\n", KindUnknown, "byte-order mark"},
 		{"#cloud-config v1\n", KindUnknown, "exactly"},
 		{"Content-Type: multipart/mixed; boundary=x\n", KindUnknown, "MIME"},
+		{"MIME-Version: 1.0\r\ncontent-type: Multipart/mixed;\r\n boundary=x\r\n\r\n--x\r\n\r\n#!", KindMultipart, ""},
+		{"Content-Type: text/plain\n\n", KindUnknown, "put"},
 		{"\x00\x01\x02", KindUnknown, "put"},
 	}
 	for _, tt := range tests {
@@ -260,12 +271,12 @@ func TestGunzip(t *testing.T) {
 
 func TestMergeLines(t *testing.T) {
 	base := "A=1\r\nCOREOS_PUBLIC_IPV4=old\n# note\nB=2"
-	got := string(MergeLines([]byte(base), map[string]string{"COREOS_PUBLIC_IPV4": "new", "COREOS_PRIVATE_IPV4": "x"}))
+	got := string(plan.MergeLines([]byte(base), map[string]string{"COREOS_PUBLIC_IPV4": "new", "COREOS_PRIVATE_IPV4": "x"}))
 	want := "A=1\nCOREOS_PUBLIC_IPV4=new\n# note\nB=2\nCOREOS_PRIVATE_IPV4=x\n"
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if again := string(MergeLines([]byte(got), map[string]string{"COREOS_PUBLIC_IPV4": "new"})); again != got {
+	if again := string(plan.MergeLines([]byte(got), map[string]string{"COREOS_PUBLIC_IPV4": "new"})); again != got {
 		t.Errorf("merged again: %q", again)
 	}
 }
@@ -282,6 +293,25 @@ func TestLargeDocuments(t *testing.T) {
 	doc = Parse([]byte("#cloud-config\nusers: [" + strings.Repeat("a,", size/2) + "]\n"))
 	if len(doc.Report) != 1 || !strings.Contains(doc.Report[0].Text, "too many parts") {
 		t.Errorf("large list: %v", doc.Report)
+	}
+}
+
+// TestLoops: a document that takes itself in, or the same part over and over,
+// costs neither the machine its memory nor the owner the rest.
+func TestLoops(t *testing.T) {
+	bomb := "#cloud-config\nhostname: h\nx0: &x0 {a: 1}\n"
+	for i := 1; i < 30; i++ {
+		bomb += fmt.Sprintf("x%d: &x%d {<<: [*x%d, *x%d]}\n", i, i, i-1, i-1)
+	}
+	for name, data := range map[string]string{
+		"itself":     "#cloud-config\nhostname: h\ncoreos: &a {<<: *a}\n",
+		"in a list":  "#cloud-config\nhostname: h\nusers: &a [*a]\n",
+		"many times": bomb + "coreos: *x29\n",
+	} {
+		steps, messages := lines(data)
+		if len(steps) != 1 || steps[0] != "set hostname h" || len(messages) == 0 {
+			t.Errorf("%s: %q, %.3q", name, steps, messages)
+		}
 	}
 }
 
@@ -303,21 +333,21 @@ func FuzzParse(f *testing.F) {
 		data = append([]byte("#cloud-config\n"), data...)
 		count := 1 + strings.Count(lineEnds.Replace(string(data)), "\n")
 		doc := Parse(data)
-		plan := Compile(doc.Config, Facts{})
-		for _, r := range []Report{doc.Report, doc.Salvage, plan.Problems} {
+		compiled := Compile(doc.Config, Facts{})
+		for _, r := range []plan.Report{doc.Report, doc.Salvage, compiled.Problems} {
 			for _, e := range r {
 				if e.Line < 0 || e.Line > count+1 {
 					t.Errorf("%s: the document has %d lines", e, count)
 				}
 			}
 		}
-		for _, s := range plan.Steps {
+		for _, s := range compiled.Steps {
 			switch a := s.Action.(type) {
-			case WriteFile:
+			case plan.WriteFile:
 				if !strings.HasPrefix(a.Path, "/") {
 					t.Errorf("path %q", a.Path)
 				}
-			case PlaceUnit:
+			case plan.PlaceUnit:
 				if !strings.HasPrefix(a.Path, "/etc/systemd/") && !strings.HasPrefix(a.Path, "/run/systemd/") {
 					t.Errorf("path %q", a.Path)
 				}
@@ -335,7 +365,7 @@ func TestNetworkAndNames(t *testing.T) {
 	}
 	got := map[string]map[string]string{}
 	for _, s := range Compile(doc.Config, Facts{}).Steps {
-		if file, ok := s.Action.(WriteFile); ok {
+		if file, ok := s.Action.(plan.WriteFile); ok {
 			got[file.Path] = envfile.Map(file.Content)
 		}
 	}

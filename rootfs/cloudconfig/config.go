@@ -1,19 +1,21 @@
 package cloudconfig
 
-// Origin is where a mapping stands in the document: the line it begins on and
-// the line of each of its keys, by normalised name. Lines count from 1.
+import "github.com/coracle-os/coracle/rootfs/provision/plan"
+
+// Origin is where a mapping stands in the document: where it begins and where
+// each of its keys is, by normalised name.
 type Origin struct {
-	Line int
-	Keys map[string]int
+	plan.Position
+	Keys map[string]plan.Position
 }
 
-// LineOf returns the line of a key, or the mapping's own line when the key is
-// not in the document.
-func (o Origin) LineOf(key string) int {
-	if line, ok := o.Keys[key]; ok {
-		return line
+// At returns the place of a key, or the mapping's own when the key is not in
+// the document.
+func (o Origin) At(key string) plan.Position {
+	if at, ok := o.Keys[key]; ok {
+		return at
 	}
-	return o.Line
+	return o.Position
 }
 
 // Config is a decoded #cloud-config document. Field tags are the schema: yaml
@@ -84,6 +86,15 @@ type Unit struct {
 	Content string   `yaml:"content"`
 	Command string   `yaml:"command" valid:"^(start|stop|restart|reload|try-restart|reload-or-restart|reload-or-try-restart)$"`
 	DropIns []DropIn `yaml:"drop_ins"`
+}
+
+// plan returns the account that the entry asks for.
+func (u User) plan() plan.User {
+	return plan.User{
+		Name: u.Name, PasswordHash: u.PasswordHash, Gecos: u.Gecos, HomeDir: u.HomeDir, NoCreateHome: u.NoCreateHome,
+		PrimaryGroup: u.PrimaryGroup, Groups: u.Groups, NoUserGroup: u.NoUserGroup, System: u.System,
+		NoLogInit: u.NoLogInit, Shell: u.Shell,
+	}
 }
 
 // DropIn is one entry of a unit's drop_ins.

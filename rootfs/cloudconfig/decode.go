@@ -2,6 +2,7 @@ package cloudconfig
 
 import (
 	"encoding/base64"
+	"fmt"
 	"math"
 	"reflect"
 	"regexp"
@@ -9,25 +10,32 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/coracle-os/coracle/rootfs/provision/plan"
 )
 
 // maxMerges bounds the mappings that "<<" keys may pull in, so that a document
 // of a few lines can not ask for unbounded work.
 const maxMerges = 1000
 
+// maxHints bounds the keys for which a better one is looked for: that takes more
+// time than all the rest, and nobody misspells more.
+const maxHints = 100
+
 // decoder fills a Config from a YAML tree by the Config's field tags. What does
 // not fit is reported and left zero.
 type decoder struct {
-	report Report
+	report plan.Report
 	merges int
+	hints  int
 }
 
 // decode is the entry: root is the document's first node.
 func (d *decoder) decode(root *yaml.Node, config *Config) {
-	d.value(root, reflect.ValueOf(config).Elem(), "", root.Line)
+	d.value(root, reflect.ValueOf(config).Elem(), "", position(root))
 }
 
-func (d *decoder) value(n *yaml.Node, v reflect.Value, name string, line int) (ok bool) {
+func (d *decoder) value(n *yaml.Node, v reflect.Value, name string, at plan.Position) (ok bool) {
 	n = resolve(n)
 	switch v.Kind() {
 	case reflect.Struct:
@@ -44,7 +52,7 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, name string, line int) (o
 		ok = d.scalar(n, v)
 	}
 	if !ok {
-		d.report.add(line, Warning, "incorrect type for %q (want %s)", name, typeName(v.Type()))
+		d.report.Add(at, plan.Warning, "incorrect type for %q (want %s)", name, typeName(v.Type()))
 	}
 	return ok
 }
@@ -52,7 +60,7 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, name string, line int) (o
 func (d *decoder) list(n *yaml.Node, v reflect.Value, name string) {
 	for i, child := range n.Content {
 		item := reflect.New(v.Type().Elem()).Elem()
-		if d.value(child, item, name+"["+strconv.Itoa(i)+"]", child.Line) {
+		if d.value(child, item, name+"["+strconv.Itoa(i)+"]", position(child)) {
 			v.Set(reflect.Append(v, item))
 		}
 	}
@@ -60,36 +68,42 @@ func (d *decoder) list(n *yaml.Node, v reflect.Value, name string) {
 
 func (d *decoder) structure(n *yaml.Node, v reflect.Value, name string) {
 	fields := fieldsByKey(v.Type())
-	origin := Origin{Line: n.Line, Keys: map[string]int{}}
+	origin := Origin{Position: position(n), Keys: map[string]plan.Position{}}
 	own := map[string]bool{}
 	for _, p := range d.pairs(n) {
 		key := strings.ReplaceAll(p.key.Value, "-", "_")
-		line := p.key.Line
+		at := position(p.key)
 		index, known := fields[key]
 		if !known {
-			d.report.add(line, Warning, "unrecognized key %q", key)
+			d.report.Add(at, plan.Warning, "unrecognized key %q", key)
+			if d.hints++; d.hints <= maxHints {
+				d.report.Hint("%s", unknownKeyHint(key, v.Type()))
+			}
 			if name == "coreos" && key == "write_files" {
-				d.report.add(line, Info, "write_files doesn't belong under coreos")
+				d.report.Add(at, plan.Info, "write_files doesn't belong under coreos")
 			}
 			continue
 		}
 		if own[key] && !p.merged {
-			d.report.add(line, Warning, "key %q is given again (line %d does not apply)", key, origin.Keys[key])
+			d.report.Add(at, plan.Warning, "key %q is given again (line %d does not apply)", key, origin.Keys[key].Line)
 		}
 		own[key] = !p.merged
-		origin.Keys[key] = line
+		origin.Keys[key] = at
 		field := v.Type().Field(index)
 		if reason := field.Tag.Get("deprecated"); reason != "" {
-			d.report.addFormal(line, Warning, "deprecated key %q (%s)", key, reason)
+			d.report.AddFormal(at, plan.Warning, "deprecated key %q (%s)", key, reason)
 		}
 		target := v.Field(index)
 		target.SetZero()
-		if d.value(p.value, target, key, line) && !validValue(target, field.Tag.Get("valid")) {
-			d.report.add(line, Error, "invalid value %v", target.Interface())
+		if d.value(p.value, target, key, at) && !validValue(target, field.Tag.Get("valid")) {
+			d.report.Add(at, plan.Error, "invalid value %v", target.Interface())
+			d.report.Hint("%s", invalidValueHint(fmt.Sprint(target.Interface()), field.Tag.Get("valid")))
 		}
 	}
 	v.FieldByName("Origin").Set(reflect.ValueOf(origin))
 }
+
+func position(n *yaml.Node) plan.Position { return plan.Position{Line: n.Line, Column: n.Column} }
 
 type pair struct {
 	key, value *yaml.Node
@@ -112,7 +126,7 @@ func (d *decoder) pairs(n *yaml.Node) []pair {
 		for _, source := range sources {
 			source = resolve(source)
 			if d.merges++; source.Kind != yaml.MappingNode || d.merges > maxMerges {
-				d.report.add(key.Line, Error, "\"<<\" needs a mapping, at most %d in a document", maxMerges)
+				d.report.Add(position(key), plan.Error, "\"<<\" needs a mapping, at most %d in a document", maxMerges)
 				continue
 			}
 			for _, p := range d.pairs(source) {
@@ -137,8 +151,15 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value) bool {
 		return tag == "!!bool"
 	case reflect.Int:
 		i, err := strconv.ParseInt(number, 0, 64)
+		if f, ferr := strconv.ParseFloat(number, 64); tag == "!!float" && ferr == nil && f == math.Trunc(f) && math.Abs(f) < 1<<53 {
+			v.SetInt(int64(f)) // the original sets it, too, and says that the type is wrong
+			return false
+		}
+		if tag != "!!int" || err != nil {
+			return false
+		}
 		v.SetInt(i)
-		return tag == "!!int" && err == nil
+		return true
 	case reflect.Float64:
 		f, err := strconv.ParseFloat(number, 64)
 		if tag == "!!int" && err != nil {
@@ -163,7 +184,7 @@ func (d *decoder) text(n *yaml.Node, tag string, v reflect.Value) bool {
 	case "!!binary":
 		data, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(n.Value), ""))
 		if err != nil {
-			d.report.add(n.Line, Error, "!!binary value is not base64: %v", err)
+			d.report.Add(position(n), plan.Error, "!!binary value is not base64: %v", err)
 			return true
 		}
 		v.SetString(string(data))

@@ -1,6 +1,6 @@
 // Package cloudconfig reads user-data as CoreOS did and turns it into a plan:
 // typed steps in the order in which they are applied, each with its reason and
-// the line it comes from. It serves coreos-cloudinit on the machine and every
+// the line and column it comes from. It serves coreos-cloudinit on the machine and every
 // check of a document elsewhere, and is pure: documents and facts in, plan and
 // messages out.
 //
@@ -32,9 +32,11 @@
 //	best-effort is no reboot strategy               it is one
 //	syntax error in a tab reported one line early   reported at its line
 //	the document is a list or text: silence         reported as a wrong type
+//	a MIME multipart message: dropped               its parts apply (package multipart)
+//	a user that leaves the document stays           one that the document made goes (package owned)
 //	documents of any size                           at most 16 MiB and a million parts
 //
 // Left out on purpose: keys fetched from remote addresses
-// (coreos_ssh_import_*: reported), Ignition (detected, reported by the caller),
-// MIME multipart, and the conversion of Debian network configuration.
+// (coreos_ssh_import_*: reported), Ignition (detected here, and left to others),
+// and the conversion of Debian network configuration.
 package cloudconfig

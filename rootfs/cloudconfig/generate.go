@@ -1,7 +1,6 @@
 package cloudconfig
 
 import (
-	"bytes"
 	"fmt"
 	"maps"
 	"reflect"
@@ -25,7 +24,7 @@ func (c *compiler) options(field string, section any) []string {
 		if strings.ContainsAny(value, "\n\r\x00") {
 			origin := v.FieldByName("Origin").Interface().(Origin)
 			key := tag.Get("yaml")
-			c.problem(origin.LineOf(key), "%s.%s: the value has a line break; it is not set", field, key)
+			c.problem(origin.At(key), "%s.%s: the value has a line break; it is not set", field, key)
 			continue
 		}
 		values = append(values, env+"="+value)
@@ -83,25 +82,4 @@ func etcHosts(hostname string) string {
 		return hosts
 	}
 	return "127.0.0.1 " + hostname + "\n" + hosts
-}
-
-// MergeLines sets variables in the text of a file of KEY=value lines such as
-// /etc/environment: in place where a key is, else at the end, sorted. Other
-// lines stay; line ends become LF.
-func MergeLines(base []byte, values map[string]string) []byte {
-	left := maps.Clone(values)
-	var b bytes.Buffer
-	for line := range strings.Lines(string(base)) {
-		line = strings.TrimRight(line, "\r\n")
-		key, _, found := strings.Cut(line, "=")
-		if value, ok := values[key]; ok && found {
-			line = key + "=" + value
-			delete(left, key)
-		}
-		b.WriteString(line + "\n")
-	}
-	for _, key := range slices.Sorted(maps.Keys(left)) {
-		b.WriteString(key + "=" + left[key] + "\n")
-	}
-	return b.Bytes()
 }

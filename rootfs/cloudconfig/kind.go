@@ -22,6 +22,7 @@ const (
 	KindCloudConfig Kind = "cloud-config"
 	KindScript      Kind = "script"
 	KindIgnition    Kind = "ignition"
+	KindMultipart   Kind = "multipart"
 	KindEmpty       Kind = "empty"
 	KindUnknown     Kind = "none"
 )
@@ -38,8 +39,36 @@ func Detect(data []byte) Kind {
 		return KindScript
 	case isIgnition(data):
 		return KindIgnition
+	case isMultipart(data):
+		return KindMultipart
 	}
 	return KindUnknown
+}
+
+// isMultipart tells whether data is a MIME multipart message (RFC 2045, RFC
+// 2046): fields up to an empty line, one of them its type, and a part. A message
+// without a part is none, as everything was to the original.
+func isMultipart(data []byte) bool {
+	const maxHeader = 16 << 10
+	found, length := false, 0
+	for line := range bytes.Lines(data[:min(len(data), maxHeader)]) {
+		length += len(line)
+		line = bytes.TrimRight(line, "\r\n")
+		name, value, ok := bytes.Cut(line, []byte(":"))
+		switch {
+		case len(line) == 0:
+			_, part, ok := bytes.Cut(data[length-1:], []byte("\n--"))
+			_, part, _ = bytes.Cut(part, []byte("\n"))
+			return found && ok && len(bytes.TrimSpace(part)) > 0
+		case line[0] == ' ' || line[0] == '\t': // goes on with the field before
+			continue
+		case !ok || len(name) == 0 || bytes.ContainsAny(name, " \t#"):
+			return false
+		}
+		found = found || (bytes.EqualFold(name, []byte("content-type")) &&
+			bytes.HasPrefix(bytes.ToLower(bytes.TrimSpace(value)), []byte("multipart/")))
+	}
+	return false
 }
 
 func isIgnition(data []byte) bool {
@@ -71,7 +100,7 @@ func UnknownHint(data []byte) string {
 	case strings.HasPrefix(trimmed, "#!"):
 		return "there are blanks or empty lines before \"#!\"; remove them"
 	case strings.Contains(strings.ToLower(text), "content-type: multipart/"):
-		return "MIME multipart is not read; use one #cloud-config document"
+		return "a MIME multipart message must begin with its header and have an empty line after it"
 	case strings.HasPrefix(trimmed, "#include"):
 		return "#include is not read; use cloud-config-url= on the kernel command line"
 	}

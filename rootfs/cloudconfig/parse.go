@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/coracle-os/coracle/rootfs/provision/plan"
 )
 
 // maxParts bounds the characters that can begin a key, a value or a list entry.
@@ -21,10 +23,10 @@ const maxParts = 1 << 20
 type Document struct {
 	Config Config
 	// Report holds the messages that validation gives.
-	Report Report
+	Report plan.Report
 	// Salvage holds, after a YAML syntax error, what was left out and the
 	// messages about what was kept.
-	Salvage Report
+	Salvage plan.Report
 }
 
 // Parse reads a #cloud-config. It never fails: what can not be read is in the
@@ -32,18 +34,18 @@ type Document struct {
 func Parse(data []byte) Document {
 	var doc Document
 	if countParts(data) > maxParts {
-		doc.Report.add(0, Error, "the document has too many parts to be read (more than %d lines, commas, colons and brackets)", maxParts)
+		doc.Report.Add(plan.Position{}, plan.Error, "the document has too many parts to be read (more than %d lines, commas, colons and brackets)", maxParts)
 		return doc
 	}
 	root, more, err := parseYAML(data)
 	if err != nil {
 		line, text := syntaxError(err)
-		doc.Report.add(line, Error, "%s", text)
-		doc.Report.addFormal(0, Warning, "incorrect type for %q (want struct)", "")
+		doc.Report.Add(plan.Position{Line: line}, plan.Error, "%s", text)
+		doc.Report.AddFormal(plan.Position{}, plan.Warning, "incorrect type for %q (want struct)", "")
 		root, doc.Salvage = salvage(data, line)
 	}
 	if more {
-		doc.Report.add(0, Warning, "only the first YAML document is read, there are more after it")
+		doc.Report.Add(plan.Position{}, plan.Warning, "only the first YAML document is read, there are more after it")
 	}
 	if root == nil {
 		return doc
@@ -61,13 +63,13 @@ func Parse(data []byte) Document {
 
 // Validate returns the messages about user-data of any kind, as the original's
 // validator gives them.
-func Validate(data []byte) Report {
-	var report Report
+func Validate(data []byte) plan.Report {
+	var report plan.Report
 	switch Detect(data) {
 	case KindCloudConfig:
 		return Parse(data).Report
 	case KindUnknown:
-		report.add(1, Error, "must be \"#cloud-config\" or begin with \"#!\"")
+		report.Add(plan.Position{Line: 1}, plan.Error, "must be \"#cloud-config\" or begin with \"#!\"")
 	}
 	return report
 }
@@ -121,19 +123,19 @@ func syntaxError(err error) (line int, text string) {
 }
 
 // checkRules reports what is wrong beyond the types.
-func checkRules(c *Config, report *Report) {
+func checkRules(c *Config, report *plan.Report) {
 	etcd := c.CoreOS.Etcd
 	if etcd.Discovery != "" {
 		if _, err := url.ParseRequestURI(etcd.Discovery); err != nil {
-			report.add(etcd.Origin.LineOf("discovery"), Warning, "discovery URL is not valid")
+			report.Add(etcd.Origin.At("discovery"), plan.Warning, "discovery URL is not valid")
 		}
 	}
 	for _, f := range c.WriteFiles {
 		if _, err := DecodeContent(f.Content, f.Encoding); err != nil {
-			report.add(f.Origin.LineOf("content"), Error, "content cannot be decoded as %q", f.Encoding)
+			report.Add(f.Origin.At("content"), plan.Error, "content cannot be decoded as %q", f.Encoding)
 		}
 		if p := path.Clean(f.Path); p == "/usr" || strings.HasPrefix(p, "/usr/") {
-			report.add(f.Origin.LineOf("path"), Error, "file cannot be written to a read-only filesystem")
+			report.Add(f.Origin.At("path"), plan.Error, "file cannot be written to a read-only filesystem")
 		}
 	}
 }

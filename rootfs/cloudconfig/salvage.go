@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/coracle-os/coracle/rootfs/provision/plan"
 )
 
 // block is a run of lines, [from, to), counted from 0.
@@ -26,14 +28,14 @@ const (
 // each part that is not applied. A part is a top-level section, a section of
 // coreos, or one entry of a list: applying half of an entry (a file without its
 // permissions) would be worse than leaving it out.
-func salvage(data []byte, errorLine int) (*yaml.Node, Report) {
-	var report Report
+func salvage(data []byte, errorLine int) (*yaml.Node, plan.Report) {
+	var report plan.Report
 	s := salvager{lines: strings.Split(string(data), "\n"), report: &report}
 	s.sections(split(s.lines, block{from: 1, to: len(s.lines)}, regexp.MustCompile(`^`+key)))
 	root, _, err := parseYAML([]byte(strings.Join(s.lines, "\n")))
 	if err != nil || (root != nil && root.Kind != yaml.MappingNode) {
 		report = nil
-		report.add(errorLine, Error, "nothing of the document can be read; correct it and restart the machine")
+		report.Add(plan.Position{Line: errorLine}, plan.Error, "nothing of the document can be read; correct it and restart the machine")
 		return nil, report
 	}
 	return root, report
@@ -41,7 +43,7 @@ func salvage(data []byte, errorLine int) (*yaml.Node, Report) {
 
 type salvager struct {
 	lines  []string
-	report *Report
+	report *plan.Report
 }
 
 // sections blanks every block that can not be read, after trying to keep the
@@ -97,9 +99,9 @@ func (s *salvager) drop(b block) {
 	switch {
 	case first == 0: // only comments
 	case b.name == "":
-		s.report.add(first, Error, "lines %d to %d can not be read and are not applied", first, last)
+		s.report.Add(plan.Position{Line: first}, plan.Error, "lines %d to %d can not be read and are not applied", first, last)
 	default:
-		s.report.add(first, Error, "%q (lines %d to %d) can not be read and is not applied", b.name, first, last)
+		s.report.Add(plan.Position{Line: first}, plan.Error, "%q (lines %d to %d) can not be read and is not applied", b.name, first, last)
 	}
 }
 

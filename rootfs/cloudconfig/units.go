@@ -5,6 +5,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/coracle-os/coracle/rootfs/provision/plan"
 )
 
 const optionsDropIn = "20-cloudinit.conf"
@@ -31,14 +33,14 @@ func (c *compiler) units() {
 		network = network || isNetwork(e.Name)
 	}
 	if reload {
-		c.step(ReloadUnits{}, 0, "unit files were written")
+		c.step(plan.ReloadUnits{}, plan.Position{}, "unit files were written")
 	}
 	if network {
-		c.step(RestartNetwork{}, 0, "network files were written")
+		c.step(plan.RestartNetwork{}, plan.Position{}, "network files were written")
 	}
 	for _, e := range entries {
 		if e.Command != "" && !isNetwork(e.Name) {
-			c.step(UnitCommand{Verb: e.Command, Unit: e.Name}, e.Origin.LineOf("command"), "%s.command", e.field)
+			c.step(plan.UnitCommand{Verb: e.Command, Unit: e.Name}, e.Origin.At("command"), "%s.command", e.field)
 		}
 	}
 }
@@ -46,28 +48,28 @@ func (c *compiler) units() {
 // checkUnit reports what is wrong with a unit and tells whether anything of it
 // can be applied.
 func (c *compiler) checkUnit(e *entry) bool {
-	line := e.Origin.LineOf("name")
+	at := e.Origin.At("name")
 	switch {
 	case e.Name == "":
-		c.problem(e.Origin.Line, "%s: it has no name and is left out", e.field)
+		c.problem(e.Origin.Position, "%s: it has no name and is left out", e.field)
 		return false
 	case !isFileName(e.Name) || !strings.Contains(e.Name, "."):
-		c.problem(line, "%s.name: %q is not a unit name like \"hello.service\"; it is left out", e.field, e.Name)
+		c.problem(at, "%s.name: %q is not a unit name like \"hello.service\"; it is left out", e.field, e.Name)
 		return false
 	}
 	if !validOption(e.Unit, "Command") {
-		c.problem(e.Origin.LineOf("command"), "%s.command: %q is not a command of a unit; it is not run", e.field, e.Command)
+		c.problem(e.Origin.At("command"), "%s.command: %q is not a command of a unit; it is not run", e.field, e.Command)
 		e.Command = ""
 	}
 	e.DropIns = slices.DeleteFunc(slices.Clone(e.DropIns), func(d DropIn) bool {
 		switch {
 		case d.Name == "" || d.Content == "":
-			c.problem(d.Origin.Line, "%s.drop_ins: name and content are needed; %q is left out", e.field, d.Name)
+			c.problem(d.Origin.Position, "%s.drop_ins: name and content are needed; %q is left out", e.field, d.Name)
 		case !isFileName(d.Name):
-			c.problem(d.Origin.LineOf("name"), "%s.drop_ins: %q is not a file name; it is left out", e.field, d.Name)
+			c.problem(d.Origin.At("name"), "%s.drop_ins: %q is not a file name; it is left out", e.field, d.Name)
 		default:
 			if !strings.HasSuffix(d.Name, ".conf") {
-				c.plan.Problems.add(d.Origin.LineOf("name"), Warning, "%s.drop_ins: %q does not end in .conf and will not be read", e.field, d.Name)
+				c.plan.Problems.Add(d.Origin.At("name"), plan.Warning, "%s.drop_ins: %q does not end in .conf and will not be read", e.field, d.Name)
 			}
 			return false
 		}
@@ -98,7 +100,7 @@ func (c *compiler) generatedUnits() []entry {
 		builtIn("locksmithd.service", "coreos.locksmith", section.Locksmith, section.Locksmith.Origin),
 	}
 	if entries[0].DropIns != nil && entries[1].DropIns != nil {
-		c.plan.Problems.add(section.Etcd2.Origin.Line, Warning,
+		c.plan.Problems.Add(section.Etcd2.Origin.Position, plan.Warning,
 			"coreos.etcd and coreos.etcd2 both have options, and etcd2.service is etcd.service here; use one section")
 	}
 	update := section.Update
@@ -120,21 +122,21 @@ func (c *compiler) generatedUnits() []entry {
 func (c *compiler) unitFiles(e entry) (written bool) {
 	file := unitPath(e.Unit)
 	if e.Content != "" {
-		c.step(PlaceUnit{Path: file, Content: []byte(e.Content)}, e.Origin.LineOf("content"), "%s.content", e.field)
+		c.step(plan.PlaceUnit{Path: file, Content: []byte(e.Content)}, e.Origin.At("content"), "%s.content", e.field)
 		written = true
 	}
 	for _, d := range e.DropIns {
-		c.step(PlaceUnit{Path: path.Join(file+".d", d.Name), Content: []byte(d.Content), DropIn: true}, d.Origin.Line, "%s", e.field)
+		c.step(plan.PlaceUnit{Path: path.Join(file+".d", d.Name), Content: []byte(d.Content), DropIn: true}, d.Origin.Position, "%s", e.field)
 		written = true
 	}
 	switch {
 	case e.Mask:
-		c.step(MaskUnit{file}, e.Origin.LineOf("mask"), "%s.mask", e.field)
+		c.step(plan.MaskUnit{Path: file}, e.Origin.At("mask"), "%s.mask", e.field)
 	case e.Runtime:
-		c.step(UnmaskUnit{file}, e.Origin.Line, "%s", e.field)
+		c.step(plan.UnmaskUnit{Path: file}, e.Origin.Position, "%s", e.field)
 	}
 	if e.Enable && !isNetwork(e.Name) {
-		c.step(EnableUnit{Name: e.Name, Runtime: e.Runtime}, e.Origin.LineOf("enable"), "%s.enable", e.field)
+		c.step(plan.EnableUnit{Name: e.Name, Runtime: e.Runtime}, e.Origin.At("enable"), "%s.enable", e.field)
 	}
 	return written
 }

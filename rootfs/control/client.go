@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strconv"
 )
 
 // Client talks to PID 1. The zero value uses SocketPath.
@@ -17,8 +18,44 @@ type Client struct {
 
 // Do sends one request and calls each for every response, the last one too.
 // The error of the request as a whole is returned as an *Error. each may be
-// nil.
+// nil. When PID 1 is executed anew meanwhile, Do asks the new copy for what is
+// left; only Watch ends with an error then.
 func (c Client) Do(ctx context.Context, req Request, each func(Response) error) error {
+	for {
+		var left []string // jobs that the next copy has to tell the end of
+		any := false
+		err := c.once(ctx, req, func(r Response) error {
+			if r.Error != nil && r.Error.Code == Again {
+				return nil
+			}
+			if r.Jobs != nil && req.Verb != ListJobs {
+				for _, j := range r.Jobs {
+					left = append(left, strconv.Itoa(j.ID))
+				}
+				return nil
+			}
+			any = any || !r.Done
+			if each == nil {
+				return nil
+			}
+			return each(r)
+		})
+		if e := (*Error)(nil); !errors.As(err, &e) || e.Code != Again || req.Verb == Watch {
+			return err
+		}
+		switch {
+		case len(left) > 0:
+			req = Request{Verb: WaitJobs, Units: left}
+		case req.Verb == DaemonReexec:
+			req, each = Request{Verb: IsSystemRunning}, nil
+		case any:
+			return err // what was told already cannot be taken back
+		}
+	}
+}
+
+// once sends one request to the copy of PID 1 that listens now.
+func (c Client) once(ctx context.Context, req Request, each func(Response) error) error {
 	path := c.Path
 	if path == "" {
 		path = SocketPath

@@ -43,7 +43,11 @@ const (
 	ResetFailed      Verb = "reset-failed" // Units; none means all
 	Cancel           Verb = "cancel"       // Jobs by number in Units; none means all
 	DaemonReload     Verb = "daemon-reload"
-	PowerOff         Verb = "poweroff" // Flags.Force: 1 kills at once, 2 does not even sync
+	DaemonReexec     Verb = "daemon-reexec"     // ends when the new copy of PID 1 answers
+	WaitJobs         Verb = "wait-jobs"         // Jobs by number in Units; what Start and its like go on with after Again
+	SetEnvironment   Verb = "set-environment"   // Units: NAME=value
+	UnsetEnvironment Verb = "unset-environment" // Units: NAME, or NAME=value for that value only
+	PowerOff         Verb = "poweroff"          // Flags.Force: 1 kills at once, 2 does not even sync
 	Reboot           Verb = "reboot"
 	Halt             Verb = "halt"
 )
@@ -74,7 +78,7 @@ type Flags struct {
 // them; which of the others do depends on the verb.
 type Response struct {
 	Units    []Unit   `json:"units,omitempty"`   // show, list-units; may be spread over responses
-	Jobs     []Job    `json:"jobs,omitempty"`    // list-jobs
+	Jobs     []Job    `json:"jobs,omitempty"`    // list-jobs; before an Again those that have yet to end
 	Results  []Result `json:"results,omitempty"` // one for each unit of the request, as they come
 	Synced   bool     `json:"synced,omitempty"`  // watch: all units have been told once; from here on changes
 	State    string   `json:"state,omitempty"`   // is-system-running: "running", "degraded", "starting", ...
@@ -140,6 +144,7 @@ const (
 	BadRequest    Code = "bad-request"   // it cannot be understood
 	ShuttingDown  Code = "shutting-down" // the machine goes down
 	Busy          Code = "busy"          // too many watch already
+	Again         Code = "again"         // PID 1 is executed anew; ask the new copy
 	Internal      Code = "internal"      // a fault of PID 1, contained
 )
 

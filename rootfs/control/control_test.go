@@ -179,3 +179,33 @@ func TestPeer(t *testing.T) {
 		t.Fatal(s, err)
 	}
 }
+
+// TestAgain: a request that PID 1 leaves to the next copy of itself is asked of
+// that one, and what was told already is not told twice.
+func TestAgain(t *testing.T) {
+	var asked []Request
+	c, _ := serve(t, func(_ context.Context, _ Peer, req Request, send func(Response) error) error {
+		asked = append(asked, req)
+		if len(asked) > 1 {
+			return send(Response{Results: []Result{{Unit: "b.service", Job: "done"}}})
+		}
+		if err := send(Response{Results: []Result{{Unit: "a.service", Job: "done"}}}); err != nil {
+			return err
+		}
+		if err := send(Response{Jobs: []Job{{ID: 7, Unit: "b.service"}}}); err != nil {
+			return err
+		}
+		return Errorf(Again, "ask again")
+	})
+	r, err := c.Collect(t.Context(), Request{Verb: Start, Units: []string{"a.service", "b.service"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Result{{Unit: "a.service", Job: "done"}, {Unit: "b.service", Job: "done"}}
+	if d := cmp.Diff(want, r.Results); d != "" {
+		t.Error(d)
+	}
+	if d := cmp.Diff(Request{Verb: WaitJobs, Units: []string{"7"}}, asked[1]); d != "" {
+		t.Error(d)
+	}
+}

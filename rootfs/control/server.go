@@ -49,6 +49,22 @@ func Listen(path string) (*net.UnixListener, error) {
 	return l, nil
 }
 
+// Inherit takes over a socket that Listen made from the copy of this program that
+// was executed before; it closes f.
+func Inherit(f *os.File) (*net.UnixListener, error) {
+	defer f.Close()
+	l, err := net.FileListener(f)
+	if err != nil {
+		return nil, fmt.Errorf("take over the control socket: %w", err)
+	}
+	u, ok := l.(*net.UnixListener)
+	if !ok {
+		l.Close()
+		return nil, fmt.Errorf("take over the control socket: it is a %T", l)
+	}
+	return u, nil
+}
+
 // Serve answers on l until ctx ends or l fails; it returns when all
 // connections are closed.
 func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {

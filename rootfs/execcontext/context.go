@@ -33,16 +33,19 @@ type System struct {
 
 // Request is one command to prepare.
 type Request struct {
-	Unit     string
-	Command  unit.Command
-	Context  *unit.ExecContext
-	Extra    []string // variables that only the caller knows: MAINPID, INVOCATION_ID, ...
-	AsRoot   bool     // User= and Group= do not count (PermissionsStartOnly=)
-	Notify   bool     // pass $NOTIFY_SOCKET
-	Passed   []int    // listening descriptors
-	Names    []string // their names
-	Socket   int      // the connection, for StandardInput=socket; -1: none
-	Shutdown bool     // the journal may be gone; do not insist
+	Unit    string
+	Command unit.Command
+	Context *unit.ExecContext
+	Extra   []string // variables that only the caller knows: MAINPID, INVOCATION_ID, ...
+	AsRoot  bool     // User= and Group= do not count (PermissionsStartOnly=)
+	Notify  bool     // pass $NOTIFY_SOCKET
+	// WholeRoot says that RootDirectory= does not count (RootDirectoryStartOnly=).
+	WholeRoot bool
+	Passed    []int    // listening descriptors
+	Names     []string // their names
+	Socket    int      // the connection, for StandardInput=socket; -1: none
+	TmpOf     string   // the unit whose private /tmp it has; "": its own
+	Shutdown  bool     // the journal may be gone; do not insist
 }
 
 // Prepared is a process ready to be spawned. Close releases the descriptors
@@ -58,7 +61,7 @@ type Prepared struct {
 func (sys System) Prepare(r Request) (*Prepared, error) {
 	c := r.Context
 	p := &Prepared{Spec: spawn.Spec{Umask: c.UMask, Limits: c.Limits, Nice: c.Nice, OOMScoreAdjust: c.OOMScoreAdjust,
-		NoNewPrivs: c.NoNewPrivileges, DefaultSIGPIPE: !c.IgnoreSIGPIPE, Cgroup: -1, Passed: r.Passed,
+		NoNewPrivs: c.NoNewPrivileges, Scheduling: c.Scheduling, DefaultSIGPIPE: !c.IgnoreSIGPIPE, Cgroup: -1, Passed: r.Passed,
 		Streams: [3]int{-1, -1, -1}, DirOptional: c.WorkingDirectoryOptional}}
 	files, err := sys.environmentFiles(c.EnvironmentFiles)
 	if err != nil {
@@ -72,15 +75,27 @@ func (sys System) Prepare(r Request) (*Prepared, error) {
 	if p.Spec.Sandbox, err = sys.sandbox(r); err != nil {
 		return nil, err
 	}
+	if !r.WholeRoot {
+		p.Spec.Root = c.RootDirectory
+	}
 	if p.Spec.Dir, err = sys.directory(c, who); err != nil {
 		return nil, err
 	}
-	env := slices.Concat([]string{"PATH=" + unit.DefaultPATH}, sys.Defaults, who.env(), r.Extra, sys.listenEnv(r))
+	searched := unit.DefaultPATH
+	if len(c.SearchPath) > 0 {
+		searched = strings.Join(c.SearchPath, ":")
+	}
+	env := slices.Concat([]string{"PATH=" + searched}, sys.Defaults, who.env(), r.Extra, sys.listenEnv(r))
 	dirs, err := sys.makeDirectories(c, who)
 	if err != nil {
 		return nil, err
 	}
 	env = append(env, dirs...)
+	secrets, err := sys.makeCredentials(r, who)
+	if err != nil {
+		return nil, err
+	}
+	env = append(env, secrets...)
 	stream, err := sys.openStreams(p, r)
 	if err != nil {
 		p.Close()
@@ -89,7 +104,7 @@ func (sys System) Prepare(r Request) (*Prepared, error) {
 	env = append(env, stream...)
 	env = slices.Concat(env, sys.passed(c.PassEnvironment), c.Environment, files)
 	p.Spec.Env = merge(env, c.UnsetEnvironment)
-	if p.Spec.Path, err = Resolve(r.Command.Path); err != nil {
+	if p.Spec.Path, err = resolve(r.Command.Path, c.SearchPath); err != nil {
 		p.Close()
 		return nil, err
 	}
@@ -107,17 +122,22 @@ func (p *Prepared) Close() {
 
 // Resolve returns the absolute path of a program named without "/", searched
 // as systemd does.
-func Resolve(path string) (string, error) {
+func Resolve(path string) (string, error) { return resolve(path, nil) }
+
+func resolve(path string, dirs []string) (string, error) {
+	if len(dirs) == 0 {
+		dirs = unit.SearchPath
+	}
 	if strings.Contains(path, "/") {
 		return path, nil
 	}
-	for _, dir := range unit.SearchPath {
+	for _, dir := range dirs {
 		full := filepath.Join(dir, path)
 		if info, err := os.Stat(full); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
 			return full, nil
 		}
 	}
-	return "", &spawn.Error{Status: spawn.StatusExec, Err: fmt.Errorf("find the program %q in %s: %w", path, strings.Join(unit.SearchPath, ":"), os.ErrNotExist)}
+	return "", &spawn.Error{Status: spawn.StatusExec, Err: fmt.Errorf("find the program %q in %s: %w", path, strings.Join(dirs, ":"), os.ErrNotExist)}
 }
 
 // listenEnv returns the variables of passed descriptors and notifications.

@@ -84,7 +84,7 @@ func TestIdentity(t *testing.T) {
 		{"root", nil, nil, 0},
 		{"by name", func(c *unit.ExecContext) { c.User = "core" }, &spawn.User{UID: 500, GID: 501, Groups: []uint32{10, 233, 501}}, 0},
 		{"by number", func(c *unit.ExecContext) { c.User = "500" }, &spawn.User{UID: 500, GID: 501, Groups: []uint32{10, 233, 501}}, 0},
-		{"number without an entry", func(c *unit.ExecContext) { c.User = "777" }, &spawn.User{UID: 777, GID: 777, Groups: []uint32{777}}, 0},
+		{"number without an entry", func(c *unit.ExecContext) { c.User = "777" }, nil, spawn.StatusUser}, // as with systemd
 		{"group", func(c *unit.ExecContext) { c.User, c.Group = "core", "mail" }, &spawn.User{UID: 500, GID: 8, Groups: []uint32{8, 10, 233}}, 0},
 		{"supplementary", func(c *unit.ExecContext) { c.SupplementaryGroups = []string{"mail"} }, &spawn.User{Groups: []uint32{0, 8}}, 0},
 		{"unknown user", func(c *unit.ExecContext) { c.User = "nobody-here" }, nil, spawn.StatusUser},

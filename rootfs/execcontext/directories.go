@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/coracle-os/coracle/rootfs/spawn"
@@ -35,7 +36,7 @@ func directoriesOf(c *unit.ExecContext) []directories {
 		{c.StateDirectory, "/var/lib", c.StateDirectoryMode, "STATE_DIRECTORY", statusState, true},
 		{c.CacheDirectory, "/var/cache", c.CacheDirectoryMode, "CACHE_DIRECTORY", statusCache, true},
 		{c.LogsDirectory, "/var/log", c.LogsDirectoryMode, "LOGS_DIRECTORY", statusLogs, true},
-		{c.ConfigurationDirectory, "/etc", c.ConfigurationMode, "CONFIGURATION_DIRECTORY", statusConfig, false},
+		{c.ConfigurationDirectory, "/etc", c.ConfigurationMode, "CONFIGURATION_DIRECTORY", statusConfig, true},
 	}
 }
 
@@ -45,9 +46,14 @@ func (sys System) makeDirectories(c *unit.ExecContext, who identity) ([]string, 
 	var env []string
 	for _, d := range directoriesOf(c) {
 		var paths []string
-		for _, name := range d.names {
+		for _, name := range sorted(d.names) {
+			name, link, _ := strings.Cut(name, ":")
 			path := filepath.Join(d.base, name)
-			if err := sys.makeDirectory(path, d, who); err != nil {
+			err := sys.makeDirectory(path, d, who)
+			if err == nil && link != "" {
+				err = sys.link(d.base, name, link)
+			}
+			if err != nil {
 				return nil, &spawn.Error{Status: d.status, Err: err}
 			}
 			paths = append(paths, path)
@@ -57,6 +63,33 @@ func (sys System) makeDirectories(c *unit.ExecContext, who identity) ([]string, 
 		}
 	}
 	return env, nil
+}
+
+// sorted puts directories before what is below them.
+func sorted(names []string) []string {
+	names = slices.Clone(names)
+	slices.SortStableFunc(names, func(a, b string) int {
+		a, _, _ = strings.Cut(a, ":")
+		b, _, _ = strings.Cut(b, ":")
+		return strings.Compare(a, b)
+	})
+	return names
+}
+
+// link makes a second name of a directory, unless something has it.
+func (sys System) link(base, name, link string) error {
+	full := filepath.Join(sys.Root, base, link)
+	if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
+		return fmt.Errorf("make the link %q: %w", link, err)
+	}
+	to, err := filepath.Rel(filepath.Dir(filepath.Join(base, link)), filepath.Join(base, name))
+	if err == nil {
+		err = os.Symlink(to, full)
+	}
+	if err != nil && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("make the link %q: %w", link, err)
+	}
+	return nil
 }
 
 func (sys System) makeDirectory(path string, d directories, who identity) error {
@@ -87,6 +120,10 @@ func (sys System) makeDirectory(path string, d directories, who identity) error 
 func (sys System) RemoveRuntimeDirectories(c *unit.ExecContext) error {
 	var errs []error
 	for _, name := range c.RuntimeDirectory {
+		name, link, _ := strings.Cut(name, ":")
+		if link != "" {
+			errs = append(errs, os.RemoveAll(filepath.Join(sys.Root, "/run", link)))
+		}
 		errs = append(errs, os.RemoveAll(filepath.Join(sys.Root, "/run", name)))
 	}
 	return errors.Join(errs...)

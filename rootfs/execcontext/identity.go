@@ -88,8 +88,8 @@ func appendNumber(list []uint32, s string) []uint32 {
 	return list
 }
 
-// user fills in the entry of a user named by name or number. A number needs
-// no entry.
+// user fills in the entry of a user named by name or number. As with systemd a
+// number needs an entry too.
 func (id *identity) user(passwd [][]string, who string) error {
 	for _, e := range passwd {
 		if len(e) < 7 || e[0] != who && e[2] != who {
@@ -103,11 +103,10 @@ func (id *identity) user(passwd [][]string, who string) error {
 		id.name, id.uid, id.gid, id.home, id.shell = e[0], uid, gid, e[5], e[6]
 		return nil
 	}
-	uid, err := strconv.ParseUint(who, 10, 32)
-	if err != nil {
+	if who != "root" && who != "0" {
 		return &spawn.Error{Status: spawn.StatusUser, Err: fmt.Errorf("find the user %q: it is not in /etc/passwd; create it or change User=", who)}
 	}
-	id.name, id.uid, id.gid = who, int(uid), int(uid)
+	id.name, id.home, id.shell = "root", "/root", "/bin/sh"
 	return nil
 }
 
@@ -119,11 +118,10 @@ func group(groups [][]string, name string) (int, error) {
 			}
 		}
 	}
-	gid, err := strconv.ParseUint(name, 10, 32)
-	if err != nil {
+	if name != "root" && name != "0" {
 		return 0, &spawn.Error{Status: spawn.StatusGroup, Err: fmt.Errorf("find the group %q: it is not in /etc/group; create it or change Group=", name)}
 	}
-	return int(gid), nil
+	return 0, nil
 }
 
 // database reads /etc/passwd or /etc/group as lists of fields. A file that

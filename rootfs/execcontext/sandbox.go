@@ -1,6 +1,7 @@
 package execcontext
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -25,7 +26,7 @@ func (sys System) sandbox(r Request) (sandbox.Plan, error) {
 	var private, own []string
 	if c.Sandbox.PrivateTmp {
 		for _, base := range tmpBases {
-			dir := sys.privateTmp(base, r.Unit)
+			dir := sys.privateTmp(base, cmp.Or(r.TmpOf, r.Unit))
 			if err := makePrivate(dir); err != nil {
 				return sandbox.Plan{}, &spawn.Error{Status: spawn.StatusNamespace, Err: err}
 			}
@@ -34,6 +35,7 @@ func (sys System) sandbox(r Request) (sandbox.Plan, error) {
 	}
 	for _, d := range directoriesOf(c) {
 		for _, name := range d.names {
+			name, _, _ = strings.Cut(name, ":")
 			own = append(own, filepath.Join(d.base, name))
 		}
 	}

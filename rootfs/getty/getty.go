@@ -40,6 +40,8 @@ const (
 	// bannerLooks times, bannerEvery apart, the prompt looks for a change.
 	bannerLooks = 30
 	bannerEvery = 2 * time.Second
+	// lookLimit is long: what a busy machine left out once would look like a change.
+	lookLimit = 3 * time.Second
 	// attempts is how often a password may be wrong before the terminal is
 	// set up anew.
 	attempts = 5
@@ -70,7 +72,7 @@ func run(ctx context.Context, args []string) error {
 	}
 	host, _ := os.Hostname()
 	l := login{root: "/", terminal: name, in: t, out: t.file, host: host, autologin: Autologin(string(text), name),
-		banner: func() string { return banner.Text(ctx, banner.Sources{}) }, sleep: time.Sleep, log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{ReplaceAttr: withoutTime}))}
+		banner: func(limit time.Duration) string { return banner.Text(ctx, banner.Sources{Limit: limit}) }, sleep: time.Sleep, log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{ReplaceAttr: withoutTime}))}
 	account, err := l.who()
 	if err != nil {
 		if errors.Is(err, io.EOF) {
@@ -135,7 +137,7 @@ type login struct {
 	in        lineReader
 	out       io.Writer
 	host      string
-	banner    func() string
+	banner    func(limit time.Duration) string
 	autologin bool
 	sleep     func(time.Duration)
 	log       *slog.Logger
@@ -143,7 +145,7 @@ type login struct {
 
 // who returns the account that logged in, or io.EOF.
 func (l *login) who() (user.Account, error) {
-	shown := l.banner()
+	shown := l.banner(banner.Limit)
 	fmt.Fprintf(l.out, "\n%s", shown)
 	if issue, err := os.ReadFile(filepath.Join(l.root, "etc/issue")); err == nil {
 		fmt.Fprint(l.out, string(issue))
@@ -195,7 +197,7 @@ func (l *login) name(shown *string) (string, error) {
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return line, err
 		}
-		if now := l.banner(); now != *shown {
+		if now := l.banner(lookLimit); now != *shown {
 			*shown = now
 			prompt = fmt.Sprintf("\n\n%s\n%s login: ", now, l.host)
 		} else {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coracle-os/coracle/rootfs/banner"
 	"github.com/creack/pty"
 	"github.com/google/go-cmp/cmp"
 )
@@ -83,7 +84,7 @@ func TestLogin(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			delays := 0
-			l := login{root: root, banner: func() string { return "" }, in: &script{lines: test.lines}, out: io.Discard, autologin: test.auto, log: slog.New(slog.DiscardHandler),
+			l := login{root: root, banner: func(time.Duration) string { return "" }, in: &script{lines: test.lines}, out: io.Discard, autologin: test.auto, log: slog.New(slog.DiscardHandler),
 				sleep: func(time.Duration) { delays++ }}
 			account, err := l.who()
 			if err != nil && !errors.Is(err, io.EOF) {
@@ -118,7 +119,10 @@ func TestBannerChanges(t *testing.T) {
 	banners := []string{"no address\n", "no address\n", "10.0.0.2\n", "10.0.0.2\n", "10.0.0.2\n"}
 	in := &late{3, script{lines: []string{"core", "secret"}}}
 	l := login{root: testRoot(t), out: &out, host: "host", log: slog.New(slog.DiscardHandler), in: in,
-		banner: func() string {
+		banner: func(limit time.Duration) string {
+			if looks := len(banners) < 5; looks == (limit <= banner.Limit) {
+				t.Errorf("look %d may take %s", 5-len(banners), limit) // a later one must not take a busy machine for a change
+			}
 			next := banners[0]
 			banners = banners[1:]
 			return next

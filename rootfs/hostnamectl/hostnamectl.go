@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/coracle-os/coracle/rootfs/firmware"
 	"github.com/coracle-os/coracle/rootfs/program"
 	"github.com/coracle-os/coracle/rootfs/unit/specifier"
 )
@@ -65,6 +66,8 @@ func status(root string, stdio program.Stdio) error {
 	}
 	rows = append(rows, [][2]string{{"Machine ID", h.MachineID}, {"Boot ID", h.BootID}, {"Operating System", system},
 		{"Kernel", "Linux " + h.Kernel}, {"Architecture", h.Arch}}...)
+	trust := firmware.Read(os.DirFS(root))
+	rows = append(rows, [2]string{"Secure Boot", trust.Boot()}, [2]string{"TPM", trust.Module()})
 	for _, r := range rows {
 		fmt.Fprintf(stdio.Out, "%18s: %s\n", r[0], r[1])
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/coracle-os/coracle/rootfs/dockerport"
 	"github.com/coracle-os/coracle/rootfs/getty"
 	"github.com/coracle-os/coracle/rootfs/hostnamectl"
+	"github.com/coracle-os/coracle/rootfs/ignition/detect"
 	"github.com/coracle-os/coracle/rootfs/journalctl"
 	"github.com/coracle-os/coracle/rootfs/journald"
 	"github.com/coracle-os/coracle/rootfs/modload"
@@ -22,6 +23,7 @@ import (
 	"github.com/coracle-os/coracle/rootfs/pid1"
 	"github.com/coracle-os/coracle/rootfs/program"
 	"github.com/coracle-os/coracle/rootfs/provision"
+	"github.com/coracle-os/coracle/rootfs/resolvectl"
 	"github.com/coracle-os/coracle/rootfs/spawn"
 	"github.com/coracle-os/coracle/rootfs/systemctl"
 	"github.com/coracle-os/coracle/rootfs/systemdanalyze"
@@ -41,12 +43,14 @@ func programs() map[string]program.Main {
 		"docker-exposed":               dockerport.Main,
 		"halt":                         systemctl.Main,
 		"hostnamectl":                  hostnamectl.Main,
+		"ignition-detect":              detect.Main,
 		"init":                         pid1.Main,
 		"journalctl":                   journalctl.Main,
 		"modprobe":                     modprobe.Main,
 		"networkctl":                   networkctl.Main,
 		"poweroff":                     systemctl.Main,
 		"reboot":                       systemctl.Main,
+		"resolvectl":                   resolvectl.Main,
 		"shutdown":                     systemctl.Main,
 		"systemctl":                    systemctl.Main,
 		"systemd-analyze":              systemdanalyze.Main,

@@ -3,10 +3,11 @@
 // works on a machine and on the tree of an image alike, and needs no PID 1.
 //
 // Plans are pure: files in, changes out. Apply makes the changes under a root.
-// revert, link --root and user units are left out.
+// User units are left out.
 package install
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"path"
@@ -29,8 +30,9 @@ const (
 // Change is one link to be made, or one file or link to be removed. Paths are
 // absolute, without the root.
 type Change struct {
-	Path   string
-	Target string // "" means remove
+	Path     string
+	Target   string // "" means remove
+	Replaces bool   // another link is there
 }
 
 // String is what systemctl prints for the change.
@@ -38,22 +40,47 @@ func (c Change) String() string {
 	if c.Target == "" {
 		return fmt.Sprintf("Removed %q.", c.Path)
 	}
-	return fmt.Sprintf("Created symlink %s → %s.", c.Path, c.Target)
+	removed := ""
+	if c.Replaces {
+		removed = Change{Path: c.Path}.String() + "\n"
+	}
+	return fmt.Sprintf("%sCreated symlink %s → %s.", removed, c.Path, c.Target)
 }
 
 // Plan is what is to be done, in order.
 type Plan struct {
 	Changes  []Change
 	Warnings []string
+	// Missing names units without a file, for which that is no reason to stop.
+	Missing []string
 	// NoInstall names units that have nothing to install.
 	NoInstall []string
+	// Failed is why the first of the links cannot be made; the others are.
+	Failed error
+}
+
+func (p *Plan) fail(err error) {
+	if p.Failed == nil {
+		p.Failed = err
+	}
 }
 
 // Options change where and how links are made.
 type Options struct {
 	Runtime bool // below /run, gone with the next boot
 	Force   bool // replace links that are in the way
+	Preset  PresetMode
 }
+
+// PresetMode says what of the policy counts.
+type PresetMode string
+
+// The modes, in the words of systemctl(1); "" is Full.
+const (
+	Full        PresetMode = "full"
+	EnableOnly  PresetMode = "enable-only"
+	DisableOnly PresetMode = "disable-only"
+)
 
 func (o Options) dir() string {
 	if o.Runtime {
@@ -106,7 +133,7 @@ func (i *Installer) enable(p *Plan, n string, o Options, seen map[string]bool, a
 		p.Warnings = append(p.Warnings, fmt.Sprintf("Failed to enable auxiliary unit %s, ignoring.", n))
 		return nil
 	case !ok:
-		return fmt.Errorf("Unit file %s does not exist.", n)
+		return errNoFile(n)
 	case found.Masked:
 		return fmt.Errorf("Unit file /%s is masked.", found.Path)
 	}
@@ -131,7 +158,7 @@ func (i *Installer) enablePath(p *Plan, file string, o Options, seen map[string]
 	}
 	data, err := fs.ReadFile(i.Loader.FS, strings.TrimPrefix(path.Clean(file), "/"))
 	if err != nil {
-		return fmt.Errorf("Unit file %s does not exist: %w", file, err)
+		return errNoFile(file)
 	}
 	if err := i.link(p, path.Join("/", o.dir(), unitName), path.Clean(file), o.Force); err != nil {
 		return err
@@ -143,41 +170,61 @@ func (i *Installer) enablePath(p *Plan, file string, o Options, seen map[string]
 	return i.links(p, unitName, path.Clean(file), section, o, seen)
 }
 
+func errNotTemplate(target, template string) error {
+	return fmt.Errorf("Destination unit %s is a non-template unit. Name an instance, for example %s.", target, name.WithInstance(template, "1"))
+}
+
+func errNoFile(n string) error { return fmt.Errorf("Unit file %s does not exist.", n) }
+
+// expand expands the specifiers of a name.
+func (i *Installer) expand(text, unitName string) (string, error) {
+	expanded, err := specifier.Expander{Host: i.Loader.Host(), Name: unitName}.Expand(text)
+	if unknown := (*specifier.UnknownError)(nil); errors.As(err, &unknown) {
+		return "", fmt.Errorf("Invalid specifier in %s.", text)
+	}
+	return expanded, err
+}
+
 // links adds the links of one unit.
 func (i *Installer) links(p *Plan, n, file string, section unit.Install, o Options, seen map[string]bool) error {
 	source := n
 	if name.IsTemplate(n) && section.DefaultInstance != "" {
-		instance, err := i.expander(n).Expand(section.DefaultInstance)
+		instance, err := i.expand(section.DefaultInstance, n)
 		if err != nil {
 			return err
 		}
 		source = name.WithInstance(n, instance)
 	}
-	dir := "/" + o.dir()
+	dir, aliased := "/"+o.dir(), false
 	for _, alias := range section.Alias {
-		a, err := i.expander(source).Expand(alias)
+		a, err := i.expand(alias, source)
 		if err != nil {
+			p.fail(err)
+			continue
+		}
+		link, ok := aliasOf(n, a)
+		if !ok {
+			p.fail(fmt.Errorf("Cannot alias %s as %s.", n, a))
+			continue
+		}
+		if err := i.link(p, path.Join(dir, link), file, o.Force); err != nil {
 			return err
 		}
-		if name.Kind(a) != name.Kind(n) || !name.Valid(a) {
-			return fmt.Errorf("Cannot alias %s as %s: the type must be the same.", n, a)
-		}
-		if err := i.link(p, path.Join(dir, a), file, o.Force); err != nil {
-			return err
-		}
+		aliased = true
 	}
 	for _, w := range []struct {
 		suffix string
 		by     []string
 	}{{".wants", section.WantedBy}, {".requires", section.RequiredBy}} {
 		for _, by := range w.by {
-			if err := i.wanted(p, source, file, by, w.suffix, dir); err != nil {
-				return err
+			// systemd lets such mistakes pass when there is an alias.
+			if err := i.wanted(p, source, file, by, w.suffix, dir); err != nil && !aliased {
+				p.fail(err)
 			}
 		}
 	}
 	for _, also := range section.Also {
-		a, err := i.expander(source).Expand(also)
+		a, err := i.expand(also, source)
 		if err != nil {
 			return err
 		}
@@ -188,26 +235,41 @@ func (i *Installer) links(p *Plan, n, file string, section unit.Install, o Optio
 	return nil
 }
 
+// aliasOf is the name of the link that gives a unit the alias a: the instance of
+// a template's alias for an instance. ok is false when they do not fit.
+func aliasOf(n, a string) (link string, ok bool) {
+	if name.Kind(a) != name.Kind(n) || !name.Valid(a) {
+		return a, false
+	}
+	instance, isInstance := name.Instance(n)
+	other, otherIsInstance := name.Instance(a)
+	switch {
+	case !isInstance && !name.IsTemplate(n):
+		return a, !otherIsInstance && !name.IsTemplate(a)
+	case isInstance && name.IsTemplate(a):
+		return name.WithInstance(a, instance), true
+	case isInstance:
+		return a, otherIsInstance && other == instance
+	}
+	return a, otherIsInstance || name.IsTemplate(a)
+}
+
 // wanted adds the link in a .wants or .requires directory.
 func (i *Installer) wanted(p *Plan, source, file, by, suffix, dir string) error {
-	if name.IsTemplate(source) {
-		return fmt.Errorf("Unit %s is a template: name an instance, for example %s.", source, name.WithInstance(source, "1"))
-	}
-	target, err := i.expander(source).Expand(by)
+	target, err := i.expand(by, source)
 	if err != nil {
 		return err
 	}
-	if err := name.Check(target); err != nil {
-		return fmt.Errorf("WantedBy= of %s: %w", source, err)
+	if !name.Valid(target) {
+		return fmt.Errorf("%q is not a valid unit name.", target)
+	}
+	if name.IsTemplate(source) && !name.IsTemplate(target) {
+		return errNotTemplate(target, source)
 	}
 	if _, ok := i.Index.Lookup(target); !ok {
 		p.Warnings = append(p.Warnings, fmt.Sprintf("Unit %s is added as a dependency to a non-existent unit %s.", file, target))
 	}
 	return i.link(p, path.Join(dir, target+suffix, source), file, true)
-}
-
-func (i *Installer) expander(n string) specifier.Expander {
-	return specifier.Expander{Host: i.Loader.Host(), Name: n}
 }
 
 // link adds a link unless it is there already.
@@ -226,7 +288,7 @@ func (i *Installer) link(p *Plan, at, target string, force bool) error {
 			return nil
 		}
 	}
-	c := Change{Path: at, Target: target}
+	c := Change{Path: at, Target: target, Replaces: err == nil}
 	if !slices.Contains(p.Changes, c) {
 		p.Changes = append(p.Changes, c)
 	}
@@ -242,9 +304,11 @@ func same(at, text, target string) bool {
 }
 
 // Disable plans the removal of every link that leads to the units, and of
-// those they name in Also=.
+// those they name in Also=. A unit without a file is an error when there is
+// nothing else to do.
 func (i *Installer) Disable(names []string, o Options) (Plan, error) {
 	var p Plan
+	var missing error
 	todo, seen := slices.Clone(names), map[string]bool{}
 	for len(todo) > 0 {
 		n := path.Base(todo[0])
@@ -254,25 +318,28 @@ func (i *Installer) Disable(names []string, o Options) (Plan, error) {
 		}
 		seen[n] = true
 		switch found, ok := i.Index.Lookup(n); {
-		case !ok:
-			return Plan{}, fmt.Errorf("Unit file %s does not exist.", n)
-		case found.Masked:
+		case !ok && missing == nil && slices.Contains(names, n):
+			missing = errNoFile(n)
+		case ok && found.Masked:
 			p.Warnings = append(p.Warnings, fmt.Sprintf("Unit /%s is masked, ignoring.", found.Path))
 			continue
 		}
-		section := i.Loader.Installed(i.Index, n)
-		for _, also := range section.Also {
-			if a, err := i.expander(n).Expand(also); err == nil {
+		if of := i.Index.Alias(n); of != "" {
+			todo = append(todo, of)
+		}
+		for _, also := range i.Loader.Installed(i.Index, n).Also {
+			if a, err := i.expand(also, n); err == nil {
 				todo = append(todo, a)
 			}
 		}
-		found := i.linksTo(o.dir(), n)
-		if section.Empty() && len(found) == 0 {
-			p.NoInstall = append(p.NoInstall, n)
+		for _, at := range i.linksTo(o.dir(), n) {
+			if c := (Change{Path: "/" + at}); !slices.Contains(p.Changes, c) {
+				p.Changes = append(p.Changes, c)
+			}
 		}
-		for _, at := range found {
-			p.Changes = append(p.Changes, Change{Path: "/" + at})
-		}
+	}
+	if len(p.Changes) == 0 && missing != nil {
+		return Plan{}, missing
 	}
 	return p, nil
 }

@@ -70,14 +70,14 @@ func TestRecorded(t *testing.T) {
 				write(t, root, p, text)
 			}
 			verbs := map[string]func(*Installer, []string, Options) (Plan, error){"enable": (*Installer).Enable,
-				"disable": (*Installer).Disable, "mask": (*Installer).Mask, "unmask": (*Installer).Unmask}
+				"disable": (*Installer).Disable, "mask": (*Installer).Mask, "unmask": (*Installer).Unmask, "preset": (*Installer).Preset}
 			for _, step := range c.Steps {
 				at := filepath.Join(root, step.Path)
 				switch {
 				case verbs[step.Do] != nil:
-					p, err := verbs[step.Do](open(t, root), []string{step.Unit}, Options{})
+					p, err := verbs[step.Do](open(t, root), strings.Fields(step.Unit), Options{})
 					if err == nil {
-						err = Apply(root, p.Changes)
+						err = errors.Join(Apply(root, p.Changes), p.Failed)
 					}
 					if (err != nil) != (step.RC != 0) || err != nil && !regexp.MustCompile(step.Err).MatchString(err.Error()) {
 						t.Errorf("%s %s: %v, want exit code %d (%s)", step.Do, step.Unit, err, step.RC, step.Err)
@@ -199,11 +199,11 @@ func TestRefusals(t *testing.T) {
 	write(t, root, "etc/systemd/system/m.service", "-> /dev/null")
 	write(t, root, "etc/systemd/system/f.service", "[Service]\n")
 	for _, names := range [][]string{{"nope.service"}, {"l.service"}, {"m.service"}, {"a.service"}, {"bad"}, {"/opt/none.service"}} {
-		if p, err := open(t, root).Enable(names, Options{}); err == nil {
+		if p, err := open(t, root).Enable(names, Options{}); err == nil && p.Failed == nil {
 			t.Errorf("enable %v: %v, want an error", names, p)
 		}
 	}
-	if p, err := open(t, root).Mask([]string{"f.service"}, Options{}); err == nil {
+	if p, err := open(t, root).Mask([]string{"f.service"}, Options{}); err == nil && p.Failed == nil {
 		t.Errorf("mask over a file: %v", p)
 	}
 	if _, err := open(t, root).Disable([]string{"nope.service"}, Options{}); err == nil {

@@ -23,10 +23,10 @@ func (i *Installer) Mask(names []string, o Options) (Plan, error) {
 			return Plan{}, err
 		}
 		if _, ok := i.Index.Lookup(n); !ok {
-			p.Warnings = append(p.Warnings, fmt.Sprintf("Unit %s does not exist, proceeding anyway.", n))
+			p.Missing = append(p.Missing, n)
 		}
 		if err := i.link(&p, path.Join("/", o.dir(), n), "/dev/null", o.Force); err != nil {
-			return Plan{}, err
+			p.fail(err)
 		}
 	}
 	return p, nil
@@ -38,6 +38,9 @@ func (i *Installer) Unmask(names []string, o Options) (Plan, error) {
 	var p Plan
 	for _, n := range names {
 		at := path.Join(o.dir(), n)
+		if _, ok := i.Index.Lookup(n); !ok {
+			p.Missing = append(p.Missing, n)
+		}
 		info, err := fs.Lstat(i.Loader.FS, at)
 		if err != nil {
 			continue

@@ -72,7 +72,7 @@ func (i *Installer) installed(unitName, file string) State {
 	section := i.Loader.Installed(i.Index, unitName)
 	byDefault := ""
 	if name.IsTemplate(unitName) && section.DefaultInstance != "" {
-		if instance, err := i.expander(unitName).Expand(section.DefaultInstance); err == nil {
+		if instance, err := i.expand(section.DefaultInstance, unitName); err == nil {
 			byDefault = name.WithInstance(unitName, instance)
 		}
 	}
@@ -119,8 +119,19 @@ var presetDirs = []string{"etc/systemd/system-preset", "run/systemd/system-prese
 
 // PresetRule is one line of a preset file.
 type PresetRule struct {
-	Enable  bool
-	Pattern string
+	Enable    bool
+	Pattern   string
+	Instances []string // of a template that are meant; none: what Pattern matches
+}
+
+// matches tells if the rule is about a unit.
+func (r PresetRule) matches(unitName string) bool {
+	ok, err := path.Match(r.Pattern, unitName)
+	if len(r.Instances) == 0 || name.IsTemplate(unitName) {
+		return ok && err == nil
+	}
+	instance, isInstance := name.Instance(unitName)
+	return isInstance && name.Template(unitName) == r.Pattern && slices.Contains(r.Instances, instance)
 }
 
 // Presets reads the policy; systemd.preset(5).
@@ -145,7 +156,11 @@ func Presets(fsys fs.FS) []PresetRule {
 		for lines := bufio.NewScanner(bytes.NewReader(data)); lines.Scan(); {
 			f := strings.Fields(lines.Text())
 			if len(f) >= 2 && (f[0] == "enable" || f[0] == "disable") {
-				rules = append(rules, PresetRule{Enable: f[0] == "enable", Pattern: f[1]})
+				r := PresetRule{Enable: f[0] == "enable", Pattern: f[1]}
+				if r.Enable && name.IsTemplate(f[1]) {
+					r.Instances = f[2:]
+				}
+				rules = append(rules, r)
 			}
 		}
 	}
@@ -155,21 +170,23 @@ func Presets(fsys fs.FS) []PresetRule {
 // Preset tells if the policy enables a unit; it does if no rule is about it.
 func Preset(rules []PresetRule, unitName string) bool {
 	for _, r := range rules {
-		if ok, err := path.Match(r.Pattern, unitName); err == nil && ok {
+		if r.matches(unitName) {
 			return r.Enable
 		}
 	}
 	return true
 }
 
-// Preset plans the links that the policy asks for.
+// Preset plans the links that the policy asks for. A template is enabled with the
+// instances that the policy names; without any there is nothing to be done.
 func (i *Installer) Preset(names []string, o Options) (Plan, error) {
 	rules := Presets(i.Loader.FS)
 	var on, off []string
 	for _, n := range names {
-		if Preset(rules, n) {
-			on = append(on, n)
-		} else {
+		switch enable := Preset(rules, n); {
+		case enable && o.Preset != DisableOnly:
+			on = append(on, instancesOf(rules, n)...)
+		case !enable && o.Preset != EnableOnly:
 			off = append(off, n)
 		}
 	}
@@ -178,6 +195,20 @@ func (i *Installer) Preset(names []string, o Options) (Plan, error) {
 		return Plan{}, err
 	}
 	q, err := i.Enable(on, o)
-	p.Changes = append(p.Changes, q.Changes...)
+	p.Changes, p.Warnings = append(p.Changes, q.Changes...), append(p.Warnings, q.Warnings...)
 	return p, err
+}
+
+// instancesOf are the instances of a template that the policy enables, or the
+// unit itself.
+func instancesOf(rules []PresetRule, unitName string) []string {
+	at := slices.IndexFunc(rules, func(r PresetRule) bool { return r.matches(unitName) })
+	if at < 0 || !name.IsTemplate(unitName) || len(rules[at].Instances) == 0 {
+		return []string{unitName}
+	}
+	var list []string
+	for _, instance := range rules[at].Instances {
+		list = append(list, name.WithInstance(unitName, instance))
+	}
+	return list
 }

@@ -56,6 +56,10 @@ type Queue struct {
 	jobs  map[string]*Job
 	next  int
 	graph *graph.Graph
+
+	// Dependent, when set, is called for each job that Finish or Absent ends
+	// because of another's end, after its listeners.
+	Dependent func(*Job)
 }
 
 // New returns an empty queue over the units of g.
@@ -65,6 +69,19 @@ func New(g *graph.Graph) *Queue {
 
 // SetGraph replaces the units' dependencies, after units were loaded.
 func (q *Queue) SetGraph(g *graph.Graph) { q.graph = g }
+
+// NextID returns the number that the next job gets.
+func (q *Queue) NextID() int { return q.next }
+
+// Restore fills an empty queue with what another one held; next is its NextID.
+func (q *Queue) Restore(list []Job, next int) {
+	for _, j := range list {
+		j.done, j.over = nil, false
+		q.jobs[j.Unit] = &j
+		next = max(next, j.ID+1)
+	}
+	q.next = max(q.next, next)
+}
 
 // Of returns the unit's job, or nil.
 func (q *Queue) Of(unit string) *Job { return q.jobs[unit] }
@@ -197,6 +214,9 @@ func (q *Queue) failStarts(names []string) {
 	for _, name := range names {
 		if o := q.jobs[name]; o != nil && (o.Type == transaction.Start || o.Type == transaction.VerifyActive) {
 			q.Finish(o, Dependency)
+			if q.Dependent != nil {
+				q.Dependent(o)
+			}
 		}
 	}
 }

@@ -83,21 +83,33 @@ func CutPriority(line string) (priority int, rest string, ok bool) {
 type Syslog struct {
 	Priority, Facility       int
 	Identifier, PID, Message string
-	Timestamp                string // as sent, "" if none
+	Timestamp                string // as sent, with the space after it; "" if none
+	Raw                      string // all of it, if the parts above do not give it back; else ""
 }
 
+const space = " \t\n\r"
+
 // ParseSyslog reads "<PRI>Mmm dd hh:mm:ss ident[pid]: text"; every part but the
-// text may be missing.
+// text may be missing. White space around it and what follows a NUL are cut
+// off, as journald does, and then Raw keeps the whole line.
 func ParseSyslog(line string) Syslog {
 	s := Syslog{Priority: Info, Facility: 1}
+	raw := line
+	line, _, _ = strings.Cut(strings.TrimRight(line, "\x00"), "\x00")
+	line = strings.TrimLeft(strings.TrimRight(line, space), space)
+	whole := line == raw
 	if n, rest, ok := CutPriority(line); ok {
 		s.Priority, s.Facility, line = n&7, n>>3, rest
 	}
 	if len(line) >= 16 && isStamp(line[:16]) {
-		s.Timestamp, line = line[:15], line[16:]
+		s.Timestamp, line = line[:16], line[16:]
+	} else {
+		whole = false
 	}
-	line = strings.TrimLeft(line, " ")
 	s.Identifier, s.PID, s.Message = cutIdentifier(line)
+	if !whole {
+		s.Raw = raw
+	}
 	return s
 }
 
@@ -130,13 +142,19 @@ func isStamp(s string) bool {
 
 // cutIdentifier splits "ident[pid]: text", "ident: text" or plain "text".
 func cutIdentifier(line string) (identifier, pid, message string) {
-	word, _, _ := strings.Cut(line, " ")
-	name, ok := strings.CutSuffix(word, ":")
-	if !ok || name == "" {
+	start := strings.TrimLeft(line, space)
+	end := strings.IndexAny(start, space)
+	if end < 0 {
+		end = len(start)
+	}
+	name, ok := strings.CutSuffix(start[:end], ":")
+	if !ok {
 		return "", "", line
 	}
-	message = strings.TrimPrefix(line[len(word):], " ")
-	if open := strings.IndexByte(name, '['); open > 0 && strings.HasSuffix(name, "]") {
+	if message = start[end:]; message != "" {
+		message = message[1:]
+	}
+	if open := strings.LastIndexByte(name, '['); open >= 0 && strings.HasSuffix(name, "]") {
 		return name[:open], name[open+1 : len(name)-1], message
 	}
 	return name, "", message

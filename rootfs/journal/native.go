@@ -30,11 +30,13 @@ func ValidName(name string) bool {
 }
 
 // ParseNative reads a datagram of the native protocol: records of fields, one
-// empty line between records. It returns what it could read before an error.
+// empty line between records. It returns what it could read before an error, and
+// what fits of a record that is too large: then the error says what was cut.
 // Fields whose names a client may not use are left out, as systemd does, unless
 // trusted says that the text comes from a journal (export format).
 func ParseNative(data string, trusted bool) (records [][]Field, err error) {
 	var fields []Field
+	var cut error
 	size := 0
 	flush := func() {
 		if len(fields) > 0 {
@@ -56,14 +58,19 @@ func ParseNative(data string, trusted bool) (records [][]Field, err error) {
 		if field.Name == "" || !ValidName(field.Name) || field.Name[0] == '_' && !trusted {
 			continue
 		}
-		size += len(field.Value)
-		if len(fields) == MaxFields || size > MaxRecord {
-			return records, fmt.Errorf("native message: a record has more than %d fields or %d bytes", MaxFields, MaxRecord)
+		if len(fields) == MaxFields {
+			cut = fmt.Errorf("native message: a record has more than %d fields; the rest is left out", MaxFields)
+			continue
 		}
+		if left := MaxRecord - size; len(field.Value) > left {
+			cut = fmt.Errorf("native message: field %q has %d bytes, and a record can have %d; the rest is left out", field.Name, len(field.Value), MaxRecord)
+			field.Value = strings.Clone(field.Value[:left]) // not to keep all of it
+		}
+		size += len(field.Value)
 		fields = append(fields, field)
 	}
 	flush()
-	return records, nil
+	return records, cut
 }
 
 // cutField takes one field off the front. A line without a name gives an empty

@@ -1,6 +1,7 @@
 package journalctl
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"regexp"
@@ -12,23 +13,24 @@ import (
 
 // options are the arguments of journalctl.
 type options struct {
-	units, identifiers, facilities []string
-	follow, reverse, end, kernel   bool
-	all, quiet, utc, noHostname    bool
-	noTail, listBoots, diskUsage   bool
-	rotate, flush, sync            bool
-	showCursor, fieldNames         bool
-	help, version                  bool
-	lines, boot, priority, output  string
-	since, until, grep             string
-	caseSensitive                  string
-	cursor, afterCursor, field     string
-	outputFields                   string
-	directory, root                string
-	vacuumSize, vacuumTime         string
-	vacuumFiles                    int
-	matches                        []string
-	flags                          *pflag.FlagSet
+	units, userUnits, identifiers []string
+	facilities                    []string
+	follow, reverse, end, kernel  bool
+	all, quiet, utc, noHostname   bool
+	noTail, listBoots, diskUsage  bool
+	rotate, flush, sync           bool
+	showCursor, fieldNames        bool
+	help, version, noFull         bool
+	lines, boot, priority, output string
+	since, until, grep            string
+	caseSensitive                 string
+	cursor, afterCursor, field    string
+	outputFields                  string
+	directory, root               string
+	vacuumSize, vacuumTime        string
+	vacuumFiles                   string
+	matches                       []string
+	flags                         *pflag.FlagSet
 }
 
 func parse(args []string) (*options, error) {
@@ -39,9 +41,10 @@ func parse(args []string) (*options, error) {
 	f.SortFlags = false
 	o.flags = f
 	f.StringArrayVarP(&o.units, "unit", "u", nil, "Show logs from the specified unit (name or glob)")
+	f.StringArrayVar(&o.userUnits, "user-unit", nil, "Show logs from the specified unit of a user's service manager")
 	f.StringArrayVarP(&o.identifiers, "identifier", "t", nil, "Show entries with the specified syslog identifier")
 	f.StringVarP(&o.priority, "priority", "p", "", "Show entries with the specified priority or range (err, 3, warning..err)")
-	f.StringArrayVar(&o.facilities, "facility", nil, "Show entries with the specified facility numbers")
+	f.StringSliceVar(&o.facilities, "facility", nil, "Show entries with the specified facilities (see --facility=help)")
 	f.StringVarP(&o.boot, "boot", "b", "", "Show the current boot, or the boot with this ID or offset")
 	f.Lookup("boot").NoOptDefVal = "0"
 	f.BoolVarP(&o.kernel, "dmesg", "k", false, "Show kernel messages of the current boot")
@@ -71,7 +74,7 @@ func parse(args []string) (*options, error) {
 	f.BoolVar(&o.diskUsage, "disk-usage", false, "Show total disk usage of all journal files")
 	f.StringVar(&o.vacuumSize, "vacuum-size", "", "Reduce disk usage below specified size")
 	f.StringVar(&o.vacuumTime, "vacuum-time", "", "Remove journal files older than specified time")
-	f.IntVar(&o.vacuumFiles, "vacuum-files", 0, "Leave only the specified number of journal files")
+	f.StringVar(&o.vacuumFiles, "vacuum-files", "", "Leave only the specified number of journal files")
 	f.BoolVar(&o.rotate, "rotate", false, "Request immediate rotation of the journal files")
 	f.BoolVar(&o.flush, "flush", false, "Flush journal data from /run to /var")
 	f.BoolVar(&o.sync, "sync", false, "Synchronize unwritten journal messages to disk")
@@ -79,20 +82,47 @@ func parse(args []string) (*options, error) {
 	f.StringVar(&o.root, "root", "", "Operate on files below a root directory")
 	f.BoolVarP(&o.help, "help", "h", false, "Show this help text")
 	f.BoolVar(&o.version, "version", false, "Show the version")
-	for _, name := range []string{"no-pager", "system", "merge", "no-full"} {
+	for _, name := range []string{"no-pager", "system"} {
 		f.Bool(name, false, "Accepted; has no effect here")
 	}
-	f.BoolP("full", "l", false, "Accepted; lines are never cut")
+	f.BoolP("merge", "m", false, "Accepted; there is one journal")
+	f.BoolVar(&o.noFull, "no-full", false, "Cut long lines at the width of the terminal")
+	f.BoolP("full", "l", false, "Do not cut lines (the default)")
 	f.BoolP("catalog", "x", false, "Accepted; there is no message catalog")
 	if err := f.Parse(joinOptional(args)); err != nil {
-		return nil, fmt.Errorf("%w; see journalctl --help", err)
+		return nil, flagError(err)
 	}
 	o.matches = f.Args()
+	if o.flags.Changed("full") {
+		o.noFull = false
+	}
+	if o.follow && o.reverse {
+		return nil, errors.New("Please specify either --reverse= or --follow=, not both.")
+	}
 	return o, nil
 }
 
+// flagError says it in the words of getopt, which scripts' users know.
+func flagError(err error) error {
+	var unknown *pflag.NotExistError
+	if errors.As(err, &unknown) {
+		if short := unknown.GetSpecifiedShortnames(); short != "" {
+			return fmt.Errorf("journalctl: invalid option -- '%s'", unknown.GetSpecifiedName())
+		}
+		return fmt.Errorf("journalctl: unrecognized option '--%s'", unknown.GetSpecifiedName())
+	}
+	var missing *pflag.ValueRequiredError
+	if errors.As(err, &missing) {
+		if short := missing.GetSpecifiedShortnames(); short != "" {
+			return fmt.Errorf("journalctl: option requires an argument -- '%s'", missing.GetSpecifiedName())
+		}
+		return fmt.Errorf("journalctl: option '--%s' requires an argument", missing.GetSpecifiedName())
+	}
+	return fmt.Errorf("journalctl: %w; see journalctl --help", err)
+}
+
 var (
-	linesValue = regexp.MustCompile(`^([0-9]+|all)$`)
+	linesValue = regexp.MustCompile(`^(\+?[0-9]+|all)$`)
 	bootValue  = regexp.MustCompile(`^([-+]?[0-9]{1,6}|[0-9a-fA-F]{32}([-+][0-9]+)?|all)$`)
 	cluster    = regexp.MustCompile(`^-[frekqalx]*[nb]$`)
 	attached   = regexp.MustCompile(`^(-[frekqalx]*([nb]))([-+0-9a-fA-F].*)$`)
@@ -128,7 +158,7 @@ func joinOptional(args []string) []string {
 // count returns how many of the last entries are wanted, -1 for all.
 func (o *options) count() (int, error) {
 	switch {
-	case o.lines == "all" || o.lines == "" && o.noTail:
+	case o.lines == "all" || o.noTail:
 		return -1, nil
 	case o.lines == "" && o.end:
 		return 1000, nil

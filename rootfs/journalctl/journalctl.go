@@ -11,7 +11,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -53,6 +52,9 @@ func run(ctx context.Context, o *options, stdio program.Stdio) error {
 		_, err := fmt.Fprintf(stdio.Out, "journalctl [OPTIONS...] [FIELD=VALUE...]\n\nQuery the journal.\n\n%s", o.flags.FlagUsages())
 		return err
 	}
+	if o.output == "help" || slices.Contains(o.facilities, "help") {
+		return o.listValues(stdio.Out)
+	}
 	if o.version {
 		_, err := fmt.Fprintln(stdio.Out, "systemd 252 (coracle)\n+journal")
 		return err
@@ -72,7 +74,7 @@ func run(ctx context.Context, o *options, stdio program.Stdio) error {
 	switch {
 	case o.listBoots:
 		return listBoots(j, o, stdio.Out)
-	case o.fieldNames || o.field != "":
+	case o.fieldNames || o.flags.Changed("field"):
 		return listFields(j, o, stdio.Out)
 	}
 	p, err := newPrinter(j, o, stdio.Out)
@@ -80,6 +82,16 @@ func run(ctx context.Context, o *options, stdio program.Stdio) error {
 		return err
 	}
 	return p.print(ctx)
+}
+
+// listValues prints what -o and --facility take.
+func (o *options) listValues(out io.Writer) error {
+	text := strings.Join(format.Modes, "\n") + "\n"
+	if o.output != "help" {
+		text = "Available facilities:\n" + strings.Join(facilities, "\n") + "\n"
+	}
+	_, err := io.WriteString(out, text)
+	return err
 }
 
 func (o *options) dirs() ([]string, error) {
@@ -98,8 +110,7 @@ type printer struct {
 	out     io.Writer
 	count   int
 	shown   int
-	boot    journal.ID
-	last    journal.Record
+	last    journal.Record // the last one read; Seq 0 = none
 }
 
 func newPrinter(j *query.Journal, o *options, out io.Writer) (*printer, error) {
@@ -122,10 +133,26 @@ func newPrinter(j *query.Journal, o *options, out io.Writer) (*printer, error) {
 	if o.outputFields != "" {
 		p.format.Fields = strings.Split(o.outputFields, ",")
 	}
+	if o.noFull {
+		p.format.Width = columns(out)
+	}
 	if file, ok := out.(*os.File); ok {
 		p.format.Color = term.IsTerminal(int(file.Fd())) && os.Getenv("TERM") != "dumb" && os.Getenv("SYSTEMD_COLORS") != "0"
 	}
 	return p, nil
+}
+
+// columns is the width to cut lines at.
+func columns(out io.Writer) int {
+	if n, err := strconv.Atoi(os.Getenv("COLUMNS")); err == nil && n > 0 {
+		return n
+	}
+	if file, ok := out.(*os.File); ok {
+		if width, _, err := term.GetSize(int(file.Fd())); err == nil && width > 0 {
+			return width
+		}
+	}
+	return 80
 }
 
 func (p *printer) print(ctx context.Context) error {
@@ -135,47 +162,52 @@ func (p *printer) print(ctx context.Context) error {
 	if p.options.follow {
 		return p.follow(ctx)
 	}
-	if p.shown == 0 {
-		if !p.options.quiet && !slices.Contains([]string{"cat", "export", "json", "json-pretty", "json-sse"}, p.options.output) {
-			fmt.Fprintln(p.out, "-- No entries --")
-		}
-		if p.options.grep != "" {
-			return errNothing
-		}
-		return nil
+	if p.shown == 0 && !p.options.quiet && p.comments() {
+		fmt.Fprintln(p.out, "-- No entries --")
 	}
 	if p.options.showCursor {
+		if p.count == 0 {
+			for record := range p.journal.Backward(p.filter) {
+				p.last = record
+				break
+			}
+		}
+		if p.last.Seq == 0 {
+			return errNothing
+		}
 		fmt.Fprintf(p.out, "-- cursor: %s\n", p.last.Cursor())
+	}
+	if p.shown == 0 && p.options.grep != "" {
+		return errNothing
 	}
 	return nil
 }
 
-// stored prints what is in the journal now.
+// comments reports whether the output is for people, with lines that begin
+// with two dashes.
+func (p *printer) comments() bool {
+	return !slices.Contains([]string{"cat", "export", "json", "json-pretty", "json-sse", "json-seq"}, p.options.output)
+}
+
+// stored prints what is in the journal now. A number of lines is counted from
+// the end, unless something says where to begin.
 func (p *printer) stored(ctx context.Context) error {
+	o := p.options
+	records := p.journal.Forward(p.filter)
 	switch {
-	case p.options.reverse:
-		for record := range p.journal.Backward(p.filter) {
-			if p.count >= 0 && p.shown >= p.count || ctx.Err() != nil {
-				break
-			}
-			if err := p.one(record); err != nil {
-				return err
-			}
+	case o.reverse:
+		records = p.journal.Backward(p.filter)
+	case p.count >= 0 && o.cursor == "" && o.afterCursor == "" && o.since == "":
+		records = slices.Values(p.journal.Tail(p.filter, p.count))
+	}
+	read := 0
+	for record := range records {
+		if p.count >= 0 && read >= p.count || ctx.Err() != nil {
+			break
 		}
-	case p.count >= 0:
-		for _, record := range p.journal.Tail(p.filter, p.count) {
-			if err := p.one(record); err != nil {
-				return err
-			}
-		}
-	default:
-		for record := range p.journal.Forward(p.filter) {
-			if ctx.Err() != nil {
-				break
-			}
-			if err := p.one(record); err != nil {
-				return err
-			}
+		read++
+		if err := p.one(record); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -198,128 +230,15 @@ func (p *printer) follow(ctx context.Context) error {
 }
 
 func (p *printer) one(record journal.Record) error {
-	text := !slices.Contains([]string{"cat", "export", "json", "json-pretty", "json-sse"}, p.options.output)
-	if p.shown > 0 && record.Boot != p.boot && text && !p.options.quiet {
-		if _, err := fmt.Fprintf(p.out, "-- Boot %s --\n", record.Boot); err != nil {
-			return err
+	if p.last.Seq != 0 {
+		p.format.Previous = format.MomentOf(&p.last)
+		if record.Boot != p.last.Boot && p.comments() && !p.options.quiet {
+			if _, err := fmt.Fprintf(p.out, "-- Boot %s --\n", record.Boot); err != nil {
+				return err
+			}
 		}
 	}
-	p.boot, p.last = record.Boot, record
+	p.last = record
 	p.shown++
 	return format.Write(p.out, &record, p.format)
-}
-
-// filter makes the query of the options.
-func (o *options) filter(j *query.Journal, now time.Time) (*query.Filter, error) {
-	f := &query.Filter{Units: o.units, Identifiers: o.identifiers, Facilities: o.facilities, Kernel: o.kernel}
-	if o.utc {
-		now = now.UTC()
-	}
-	var err error
-	if f.Fields, err = query.ParseMatches(o.matches); err != nil {
-		return nil, err
-	}
-	for _, limit := range []struct {
-		text string
-		to   *uint64
-	}{{o.since, &f.Since}, {o.until, &f.Until}} {
-		if limit.text != "" {
-			t, err := parseTime(limit.text, now)
-			if err != nil {
-				return nil, err
-			}
-			*limit.to = uint64(max(1, t.UnixMicro()))
-		}
-	}
-	if f.Since != 0 && f.Until != 0 && f.Since > f.Until {
-		return nil, errors.New("--since= must be before --until=.")
-	}
-	if err := o.bootFilter(j, f); err != nil {
-		return nil, err
-	}
-	if err := o.priorityFilter(f); err != nil {
-		return nil, err
-	}
-	return f, o.placeFilter(f)
-}
-
-// placeFilter is --grep and the cursors.
-func (o *options) placeFilter(f *query.Filter) (err error) {
-	if o.grep != "" {
-		pattern := o.grep
-		insensitive := strings.ToLower(pattern) == pattern
-		if o.caseSensitive != "" {
-			insensitive = o.caseSensitive == "no" || o.caseSensitive == "false" || o.caseSensitive == "0"
-		}
-		if insensitive {
-			pattern = "(?i)" + pattern
-		}
-		if f.Grep, err = regexp.Compile(pattern); err != nil {
-			return fmt.Errorf("Bad pattern \"%s\": %w", o.grep, err)
-		}
-	}
-	cursor, before := o.afterCursor, uint64(0)
-	if o.cursor != "" {
-		cursor, before = o.cursor, 1
-	}
-	if cursor != "" {
-		seq, _, err := journal.ParseCursor(cursor)
-		if err != nil {
-			return err
-		}
-		f.AfterSeq = seq - before
-	}
-	return nil
-}
-
-func (o *options) bootFilter(j *query.Journal, f *query.Filter) error {
-	boot := o.boot
-	if boot == "" && o.kernel {
-		boot = "0"
-	}
-	if boot == "" || boot == "all" {
-		return nil
-	}
-	if offset, err := strconv.Atoi(boot); err == nil && len(boot) < 32 {
-		if offset == 0 && o.directory == "" && o.root == "" {
-			if text, err := os.ReadFile("/proc/sys/kernel/random/boot_id"); err == nil {
-				if id, err := journal.ParseID(string(text)); err == nil {
-					f.Boot = &id
-					return nil
-				}
-			}
-		}
-		id, err := j.BootAt(offset)
-		if err != nil {
-			return fmt.Errorf("Data from the specified boot (%+d) is not available: %w", offset, err)
-		}
-		f.Boot = &id
-		return nil
-	}
-	id, err := journal.ParseID(boot)
-	if err != nil {
-		return fmt.Errorf("Failed to parse boot descriptor '%s'", boot)
-	}
-	f.Boot = &id
-	return nil
-}
-
-func (o *options) priorityFilter(f *query.Filter) error {
-	if o.priority == "" {
-		return nil
-	}
-	from, to, isRange := strings.Cut(o.priority, "..")
-	if !isRange {
-		from, to = "0", from
-	}
-	low, err := journal.ParsePriority(from)
-	if err != nil {
-		return fmt.Errorf("Unknown log level %s", o.priority)
-	}
-	high, err := journal.ParsePriority(to)
-	if err != nil {
-		return fmt.Errorf("Unknown log level %s", o.priority)
-	}
-	f.ByPriority, f.Priorities = true, [2]int{min(low, high), max(low, high)}
-	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -67,7 +68,7 @@ func TestJournalctl(t *testing.T) {
 		{"-b -1", boot1, "", 0},
 		{"-b-1 -n1", "Nov 21 01:10:31 host prog[42]: message 0.2\n", "", 0},
 		{"-b 01000000000000000000000000000000", boot1, "", 0},
-		{"-b 7", "", "Data from the specified boot (+7) is not available: no boot +7 in the journal, which has 2; see --list-boots\n", 1},
+		{"-b 7", "", "Data from the specified boot (+7) is not available: No such boot ID in journal\n", 1},
 		{"-n 2 -o cat", "message 1.1\nmessage 1.2\n", "", 0},
 		{"-qn 2 -o cat", "message 1.1\nmessage 1.2\n", "", 0},
 		{"-r -n 2 -o cat", "message 1.2\nmessage 1.1\n", "", 0},
@@ -82,14 +83,14 @@ func TestJournalctl(t *testing.T) {
 		{"-p err..err -b -o cat", "message 1.1\n", "", 0},
 		{"-p x", "", "Unknown log level x\n", 1},
 		{"-o foo", "", "Unknown output format 'foo'.\n", 1},
-		{"FOO", "", "failed to add match \"FOO\": expected FIELD=VALUE\n", 1},
+		{"FOO", "", "Failed to add match 'FOO': Invalid argument\n", 1},
 		{"_SYSTEMD_UNIT=db.service -o cat", "message 0.1\nmessage 1.1\n", "", 0},
 		{"-t prog -o short-iso -n 1 --no-hostname", "2026-11-21T01:12:11+0000 prog[42]: message 1.2\n", "", 0},
 		{"--since foo", "", "Failed to parse timestamp: foo\n", 1},
 		{"--list-boots", "IDX BOOT ID                          FIRST ENTRY                 LAST ENTRY\n -1 01000000000000000000000000000000 Sat 2026-11-21 01:10:29 UTC Sat 2026-11-21 01:10:31 UTC\n  0 02000000000000000000000000000000 Sat 2026-11-21 01:12:09 UTC Sat 2026-11-21 01:12:11 UTC\n", "", 0},
 		{"-F _SYSTEMD_UNIT", "db.service\nweb.service\n", "", 0},
-		{"--nosuch", "", "unknown flag: --nosuch; see journalctl --help\n", 1},
-		{"-n x", "", "failed to add match \"x\": expected FIELD=VALUE\n", 1},
+		{"--nosuch", "", "journalctl: unrecognized option '--nosuch'\n", 1},
+		{"-n x", "", "Failed to add match 'x': Invalid argument\n", 1},
 	} {
 		out, errs, code := call(context.Background(), root, strings.Fields(test.args)...)
 		if diff := cmp.Diff([]any{test.want, test.errs, test.code}, []any{out, errs, code}); diff != "" {
@@ -127,7 +128,7 @@ func TestFollowEnds(t *testing.T) {
 func TestVacuum(t *testing.T) {
 	root := machineRoot(t)
 	_, errs, code := call(context.Background(), root, "--vacuum-size=1")
-	if code != 0 || !strings.Contains(errs, "Deleted archived journal ") || !strings.Contains(errs, "Vacuuming done, freed ") {
+	if deleted := regexp.MustCompile(`(?m)^Deleted archived journal /.*\.cjournal \([0-9.]+[BK]\)\.$`); code != 0 || !deleted.MatchString(errs) || !strings.Contains(errs, "Vacuuming done, freed ") {
 		t.Errorf("--vacuum-size: %q, %d", errs, code)
 	}
 	if out, _, _ := call(context.Background(), root, "-o", "cat"); out != "message 1.0\nmessage 1.1\nmessage 1.2\n" {

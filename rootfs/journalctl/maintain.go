@@ -1,9 +1,11 @@
 package journalctl
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -11,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/coracle-os/coracle/rootfs/journal"
 	"github.com/coracle-os/coracle/rootfs/journal/query"
 	"github.com/coracle-os/coracle/rootfs/journal/store"
 	"github.com/coracle-os/coracle/rootfs/program"
@@ -38,58 +41,115 @@ func maintain(o *options, dirs []string, stdio program.Stdio) (done bool, err er
 			return true, err
 		}
 	}
-	if o.vacuumSize != "" || o.vacuumTime != "" || o.vacuumFiles > 0 {
+	if o.flags.Changed("vacuum-size") || o.flags.Changed("vacuum-time") || o.flags.Changed("vacuum-files") {
 		return true, vacuum(o, dirs, stdio)
 	}
 	return done, nil
 }
 
+// bounds are what vacuuming leaves; 0 = no bound.
+type bounds struct {
+	size  uint64
+	span  time.Duration
+	files int
+}
+
+func (o *options) bounds() (b bounds, err error) {
+	if o.flags.Changed("vacuum-size") {
+		if b.size, err = timespan.ParseSize(o.vacuumSize); err != nil {
+			return b, fmt.Errorf("Failed to parse vacuum size: %s", o.vacuumSize)
+		}
+	}
+	if o.flags.Changed("vacuum-time") {
+		if b.span, err = timespan.Parse(o.vacuumTime, time.Second); err != nil {
+			return b, fmt.Errorf("Failed to parse vacuum time: %s", o.vacuumTime)
+		}
+	}
+	if o.flags.Changed("vacuum-files") {
+		n, err := strconv.ParseUint(o.vacuumFiles, 10, 31)
+		if err != nil {
+			return b, fmt.Errorf("Failed to parse vacuum files: %s", o.vacuumFiles)
+		}
+		b.files = int(n)
+	}
+	return b, nil
+}
+
 func vacuum(o *options, dirs []string, stdio program.Stdio) error {
+	b, err := o.bounds()
+	if err != nil {
+		return err
+	}
 	for _, dir := range dirs {
 		if _, err := os.Stat(dir); err != nil {
 			continue
 		}
-		before, _ := store.Usage(dir)
-		paths, err := store.Segments(dir)
-		if err != nil || len(paths) == 0 {
-			continue
+		before, err := store.Usage(dir)
+		if err != nil {
+			return err
 		}
-		active := paths[len(paths)-1]
-		var deleted []string
-		if o.vacuumSize != "" {
-			size, err := timespan.ParseSize(o.vacuumSize)
-			if err != nil {
-				return fmt.Errorf("Failed to parse vacuum size: %s", o.vacuumSize)
-			}
-			if deleted, err = store.Vacuum(dir, int64(min(size, 1<<62)), active); err != nil {
-				return err
-			}
+		sizes, err := fileSizes(dir)
+		if err != nil {
+			return err
 		}
-		if o.vacuumTime != "" {
-			span, err := timespan.Parse(o.vacuumTime, time.Second)
-			if err != nil {
-				return fmt.Errorf("Failed to parse vacuum time: %s", o.vacuumTime)
-			}
-			more, err := store.VacuumTime(dir, time.Now().Add(-span), active)
-			if err != nil {
-				return err
-			}
-			deleted = append(deleted, more...)
+		deleted, err := vacuumDir(dir, b)
+		if err != nil {
+			return err
 		}
-		for o.vacuumFiles > 0 && len(paths)-len(deleted) > o.vacuumFiles && len(deleted) < len(paths)-1 {
-			path := paths[len(deleted)]
-			if err := os.Remove(path); err != nil {
-				return err
-			}
-			deleted = append(deleted, path)
+		after, err := store.Usage(dir)
+		if err != nil {
+			return err
 		}
-		after, _ := store.Usage(dir)
 		for _, path := range deleted {
-			fmt.Fprintf(stdio.Err, "Deleted archived journal %s.\n", path)
+			fmt.Fprintf(stdio.Err, "Deleted archived journal %s (%s).\n", path, byteSize(sizes[path]))
 		}
 		fmt.Fprintf(stdio.Err, "Vacuuming done, freed %s of archived journals from %s.\n", byteSize(before-after), dir)
 	}
 	return nil
+}
+
+// fileSizes returns the bytes of each segment.
+func fileSizes(dir string) (map[string]int64, error) {
+	paths, err := store.Segments(dir)
+	if err != nil {
+		return nil, err
+	}
+	sizes := map[string]int64{}
+	for _, path := range paths {
+		if info, err := os.Stat(path); err == nil {
+			sizes[path] = info.Size()
+		}
+	}
+	return sizes, nil
+}
+
+// vacuumDir deletes the oldest segments, never the newest one.
+func vacuumDir(dir string, b bounds) (deleted []string, err error) {
+	paths, err := store.Segments(dir)
+	if err != nil || len(paths) == 0 {
+		return nil, err
+	}
+	active := paths[len(paths)-1]
+	if b.size > 0 {
+		if deleted, err = store.Vacuum(dir, int64(min(b.size, 1<<62)), active); err != nil {
+			return nil, err
+		}
+	}
+	if b.span > 0 {
+		more, err := store.VacuumTime(dir, time.Now().Add(-b.span), active)
+		if err != nil {
+			return nil, err
+		}
+		deleted = append(deleted, more...)
+	}
+	for b.files > 0 && len(paths)-len(deleted) > b.files && len(deleted) < len(paths)-1 {
+		path := paths[len(deleted)]
+		if err := os.Remove(path); err != nil {
+			return nil, err
+		}
+		deleted = append(deleted, path)
+	}
+	return deleted, nil
 }
 
 // signalDaemon finds journald by what runs in its unit's cgroup or, on another
@@ -120,21 +180,50 @@ func listBoots(j *query.Journal, o *options, out io.Writer) error {
 	}
 	const layout = "Mon 2006-01-02 15:04:05 MST"
 	when := func(usec uint64) string { return time.UnixMicro(int64(usec)).In(location).Format(layout) }
-	width := len(strconv.Itoa(1 - len(boots)))
-	width = max(width, 3)
-	if !o.quiet {
+	rows := make([]bootRow, 0, len(boots))
+	for i, boot := range boots {
+		rows = append(rows, bootRow{i - len(boots) + 1, boot.ID.String(), boot.First, boot.Last})
+	}
+	width := len(strconv.Itoa(rows[0].Index))
+	if o.reverse {
+		slices.Reverse(rows)
+	}
+	if strings.HasPrefix(o.output, "json") {
+		return writeJSON(out, rows, o.output == "json-pretty")
+	}
+	if !o.quiet && o.output != "cat" {
+		width = max(width, 3)
 		fmt.Fprintf(out, "%*s %-32s %-*s %s\n", width, "IDX", "BOOT ID", len(when(0)), "FIRST ENTRY", "LAST ENTRY")
 	}
-	for i, boot := range boots {
-		if _, err := fmt.Fprintf(out, "%*d %s %s %s\n", width, i-len(boots)+1, boot.ID, when(boot.First), when(boot.Last)); err != nil {
+	for _, row := range rows {
+		if _, err := fmt.Fprintf(out, "%*d %s %s %s\n", width, row.Index, row.ID, when(row.First), when(row.Last)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// bootRow is a line of --list-boots; times are microseconds since 1970.
+type bootRow struct {
+	Index int    `json:"index"`
+	ID    string `json:"boot_id"`
+	First uint64 `json:"first_entry"`
+	Last  uint64 `json:"last_entry"`
+}
+
+func writeJSON(out io.Writer, v any, pretty bool) error {
+	encoder := json.NewEncoder(out)
+	if pretty {
+		encoder.SetIndent("", "\t")
+	}
+	return encoder.Encode(v)
+}
+
 // listFields prints the names of all fields, or the values of one.
 func listFields(j *query.Journal, o *options, out io.Writer) error {
+	if !o.fieldNames && !journal.ValidName(o.field) {
+		return errors.New("Failed to query unique data objects: Invalid argument")
+	}
 	seen := map[string]bool{}
 	for record := range j.Forward(nil) {
 		for _, f := range record.Fields {
@@ -144,16 +233,13 @@ func listFields(j *query.Journal, o *options, out io.Writer) error {
 				seen[f.Value] = true
 			}
 		}
-		if o.field == "_BOOT_ID" || o.field == "_MACHINE_ID" {
+		if o.fieldNames {
+			seen["_BOOT_ID"], seen["_MACHINE_ID"] = true, true
+		} else if o.field == "_BOOT_ID" || o.field == "_MACHINE_ID" {
 			seen[record.Get(o.field)] = true
 		}
 	}
-	var all []string
-	for text := range seen {
-		all = append(all, text)
-	}
-	slices.Sort(all)
-	for _, text := range all {
+	for _, text := range slices.Sorted(maps.Keys(seen)) {
 		if _, err := fmt.Fprintln(out, text); err != nil {
 			return err
 		}

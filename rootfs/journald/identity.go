@@ -2,6 +2,7 @@ package journald
 
 import (
 	"bytes"
+	"cmp"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -87,6 +88,9 @@ func (ids *identities) read(cred unix.Ucred) *identity {
 	if text, err := os.ReadFile(dir + "/cmdline"); err == nil {
 		add("_CMDLINE", commandLine(text))
 	}
+	if text, err := os.ReadFile(dir + "/status"); err == nil {
+		add("_CAP_EFFECTIVE", capabilities(string(text)))
+	}
 	if text, err := os.ReadFile(dir + "/cgroup"); err == nil {
 		path := cgroupPath(string(text))
 		unit, slice := UnitOf(path)
@@ -108,6 +112,43 @@ func commandLine(text []byte) string {
 		text = text[:maxCmdline]
 	}
 	return string(bytes.ReplaceAll(text, []byte{0}, []byte{' '}))
+}
+
+// capabilities returns the effective ones of /proc/PID/status, in hexadecimal
+// without leading zeros.
+func capabilities(status string) string {
+	_, after, ok := strings.Cut(status, "\nCapEff:\t")
+	value, _, whole := strings.Cut(after, "\n")
+	if !ok || !whole {
+		return ""
+	}
+	return cmp.Or(strings.TrimLeft(value, "0"), "0")
+}
+
+// about returns the fields of the process that a record is about, as its
+// OBJECT_PID= says. Only root may say so: it speaks for others.
+func (ids *identities) about(cred unix.Ucred, fields []journal.Field) []journal.Field {
+	if cred.Uid != 0 {
+		return nil
+	}
+	for _, f := range fields {
+		pid, err := strconv.ParseInt(f.Value, 10, 32)
+		if f.Name != "OBJECT_PID" || err != nil || pid <= 0 {
+			continue
+		}
+		var stat unix.Stat_t
+		if unix.Stat(filepath.Join(ids.proc, f.Value), &stat) != nil {
+			return nil
+		}
+		var object []journal.Field
+		for _, f := range ids.of(unix.Ucred{Pid: int32(pid), Uid: stat.Uid, Gid: stat.Gid}).fields {
+			if f.Name != "_PID" {
+				object = append(object, journal.Field{Name: "OBJECT" + f.Name, Value: f.Value})
+			}
+		}
+		return object
+	}
+	return nil
 }
 
 // cgroupPath returns the cgroup v2 path of /proc/PID/cgroup.

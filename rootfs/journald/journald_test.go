@@ -2,6 +2,7 @@ package journald
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"os"
@@ -11,7 +12,9 @@ import (
 	"time"
 
 	"github.com/coracle-os/coracle/rootfs/journal"
+	"github.com/coracle-os/coracle/rootfs/journal/forward"
 	"github.com/coracle-os/coracle/rootfs/journal/query"
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 )
 
@@ -27,8 +30,9 @@ type daemon struct {
 func start(t *testing.T, config Config) *daemon {
 	t.Helper()
 	dir := t.TempDir()
-	d := &daemon{t: t, paths: Paths{Run: dir + "/run", Log: dir + "/log", Proc: "/proc", Dev: dir + "/dev"}, machine: journal.ID{1}}
-	for _, path := range []string{d.paths.Run, d.paths.Dev} {
+	d := &daemon{t: t, paths: Paths{Run: dir + "/run", Log: dir + "/log", Lib: dir + "/lib", Proc: "/proc", Dev: dir + "/dev"}, machine: journal.ID{1}}
+	// The directory of the journal, too: a follower looks for new ones seldom.
+	for _, path := range []string{d.paths.Run, d.paths.Dev, filepath.Join(d.paths.Log, d.machine.String())} {
 		if err := os.MkdirAll(path, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -246,13 +250,50 @@ func TestUnitOf(t *testing.T) {
 func TestConfig(t *testing.T) {
 	dir := t.TempDir()
 	os.MkdirAll(dir+"/etc/systemd/journald.conf.d", 0o755)
-	os.WriteFile(dir+"/etc/systemd/journald.conf", []byte("[Journal]\nSystemMaxUse=50M\nRateLimitBurst=5\nSeal=yes\nSyncIntervalSec=x\n"), 0o644)
-	os.WriteFile(dir+"/etc/systemd/journald.conf.d/10.conf", []byte("[Journal]\nSystemMaxUse=1G\nMaxLevelStore=warning\n"), 0o644)
+	os.WriteFile(dir+"/etc/systemd/journald.conf", []byte("[Journal]\nSystemMaxUse=50M\nRateLimitBurst=5\nSeal=yes\nSyncIntervalSec=x\nSystemKeepFree=2M\nRuntimeMaxFiles=7\nLineMax=1\n"), 0o644)
+	os.WriteFile(dir+"/etc/systemd/journald.conf.d/10.conf", []byte("[Journal]\nSystemMaxUse=1G\nMaxLevelStore=warning\nForwardToRemote=tcp://old:1\nForwardToRemote=\nForwardToRemote=tcp+json://h:1 udp://k\n"), 0o644)
 	config, problems := LoadConfig(dir)
-	if config.SystemMaxUse != 1<<30 || config.RateLimitBurst != 5 || config.MaxLevelStore != journal.Warning {
+	if config.System.MaxUse != 1<<30 || config.System.KeepFree != 2<<20 || config.Runtime.MaxFiles != 7 || config.LineMax != 79 || config.RateLimitBurst != 5 || config.MaxLevelStore != journal.Warning {
 		t.Errorf("LoadConfig: %+v", config)
+	}
+	if diff := cmp.Diff([]forward.Target{{Network: "tcp", JSON: true, Address: "h:1"}, {Network: "udp", Address: "k:514"}}, config.Forward); diff != "" {
+		t.Errorf("receivers (-want +got):\n%s", diff)
+	}
+	if problems := config.parseCommandLine("quiet coracle.log=tcp+json://h:1 coracle.log=tcp://early:601 coracle.log=x coracle.logs=1\n"); len(config.Forward) != 3 || len(problems) != 1 {
+		t.Errorf("kernel command line: %+v, problems %q", config.Forward, problems)
 	}
 	if len(problems) != 2 || !strings.Contains(problems[0], "journald.conf:4: Seal= is not supported") || !strings.Contains(problems[1], ":5: SyncIntervalSec=") {
 		t.Errorf("problems: %q", problems)
+	}
+}
+
+// TestForward: a receiver gets what came before it, what comes, and the last
+// words of the daemon.
+func TestForward(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	config := DefaultConfig()
+	config.Forward = []forward.Target{{Network: "tcp", JSON: true, Address: listener.Addr().String()}}
+	d := start(t, config)
+	d.datagram("socket", "MESSAGE=hello\nPRIORITY=4\n")
+	conn, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	go d.stop()
+	var got []string
+	for decoder := json.NewDecoder(conn); ; {
+		var object map[string]any
+		if err := decoder.Decode(&object); err != nil {
+			break // the end
+		}
+		got = append(got, fmt.Sprint(object["MESSAGE"]))
+	}
+	if diff := cmp.Diff([]string{"Journal started", "hello", "Journal stopped"}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

@@ -15,6 +15,10 @@
 // back, so that killing it breaks no service's stdout. SIGUSR1 moves a volatile
 // journal to the state partition, SIGUSR2 begins new segments, SIGRTMIN+1 syncs.
 //
+// Forwarding to a receiver elsewhere (ForwardToRemote= in journald.conf, or
+// coracle.log= on the kernel's command line) reads the stored journal, see
+// package forward.
+//
 // Left out on purpose: audit, forwarding to syslog and kmsg, namespaces, Varlink
 // and per-user journals. Configuration is the part of journald.conf(5) that
 // Config names.
@@ -33,8 +37,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// memoryLimit makes the garbage collector keep the process small.
-const memoryLimit = 24 << 20
+// memoryLimit and gcPercent make the garbage collector keep the process small.
+const (
+	memoryLimit = 24 << 20 // bytes
+	gcPercent   = 25
+)
 
 // Signals of systemd-journald(8).
 const (
@@ -48,7 +55,7 @@ var _ program.Main = Main
 // Main runs the daemon until SIGTERM or the end of ctx.
 func Main(ctx context.Context, args []string, stdio program.Stdio) int {
 	debug.SetMemoryLimit(memoryLimit)
-	debug.SetGCPercent(25)
+	debug.SetGCPercent(gcPercent)
 	if len(args) > 1 {
 		fmt.Fprintf(stdio.Err, "systemd-journald: unexpected argument %q; it takes none\n", args[1])
 		return 1
@@ -71,7 +78,10 @@ func run(ctx context.Context) error {
 		machine = boot // a machine without identity still logs
 	}
 	config, problems := LoadConfig("/")
-	s, err := newServer(Paths{Run: "/run", Log: "/var/log/journal", Proc: "/proc", Dev: "/dev"}, config, machine, boot)
+	if text, err := os.ReadFile("/proc/cmdline"); err == nil {
+		problems = append(problems, config.parseCommandLine(string(text))...)
+	}
+	s, err := newServer(Paths{Run: "/run", Log: "/var/log/journal", Lib: "/var/lib/systemd/journal-forward", Proc: "/proc", Dev: "/dev"}, config, machine, boot)
 	if err != nil {
 		return err
 	}

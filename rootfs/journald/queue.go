@@ -32,6 +32,7 @@ type queue struct {
 	closed   bool
 	commands chan os.Signal
 	interval time.Duration
+	stored   func() // called after records were stored; nil = nobody listens
 }
 
 func newQueue(sync time.Duration) *queue {
@@ -186,7 +187,9 @@ func (w *writer) put(records []journal.Record, lost int) (first bool) {
 		w.failed = lost + len(records)
 		return false
 	}
-	w.failed = 0
+	if w.failed = 0; w.queue.stored != nil {
+		w.queue.stored()
+	}
 	first, w.dirty = !w.dirty, true
 	for i := range records {
 		if records[i].Priority() <= journal.Crit {

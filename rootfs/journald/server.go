@@ -18,6 +18,7 @@ import (
 type Paths struct {
 	Run  string // sockets in Run/systemd/journal, volatile journal in Run/log/journal
 	Log  string // persistent journal, one directory for each machine
+	Lib  string // how far receivers of forwarded records are
 	Proc string
 	Dev  string
 }
@@ -71,7 +72,7 @@ func newServer(paths Paths, config Config, machine, boot journal.ID) (*server, e
 
 // open opens the store as Storage= says; nil when nothing is kept.
 func (s *server) open() (*store.Store, error) {
-	config := store.Config{Machine: s.machine, Boot: s.boot, MaxUse: s.config.SystemMaxUse, MaxRuntime: s.config.RuntimeMaxUse,
+	config := store.Config{Machine: s.machine, Boot: s.boot, System: s.config.System, Runtime: s.config.Runtime, MaxAge: s.config.maxAge(),
 		Log: slog.New(&logHandler{server: s})}
 	switch s.config.Storage {
 	case "none":
@@ -92,7 +93,10 @@ func (s *server) serve(ctx context.Context, commands <-chan os.Signal) error {
 	if err := s.listen(); err != nil {
 		return err
 	}
-	s.kernel.open(s)
+	if s.config.ReadKMsg {
+		s.kernel.open(s)
+	}
+	forwarding := s.startForwarding(kept)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -116,6 +120,7 @@ func (s *server) serve(ctx context.Context, commands <-chan os.Signal) error {
 	s.flush()
 	s.queue.close()
 	<-done
+	forwarding.stop()
 	s.closeAll()
 	return nil
 }
@@ -199,13 +204,13 @@ func (s *server) accept(id *identity, unit, transport string, priority int, fiel
 		return
 	}
 	s.put(id, unit, transport, fields)
-	if priority == journal.Emerg || s.config.ForwardToConsole {
+	if priority == journal.Emerg || s.config.ForwardToConsole && priority <= s.config.MaxLevelConsole {
 		s.toConsole(id, fields)
 	}
 }
 
 func (s *server) put(id *identity, unit, transport string, fields []journal.Field) {
-	all := make([]journal.Field, 0, len(id.fields)+len(fields)+3)
+	all := make([]journal.Field, 0, len(id.fields)+len(fields)+4)
 	all = append(all, id.fields...)
 	if unit != "" && id.unit == "" {
 		all = append(all, journal.Field{Name: "_SYSTEMD_UNIT", Value: unit})
@@ -213,7 +218,7 @@ func (s *server) put(id *identity, unit, transport string, fields []journal.Fiel
 	if s.hostname != "" {
 		all = append(all, journal.Field{Name: "_HOSTNAME", Value: s.hostname})
 	}
-	all = append(all, journal.Field{Name: "_TRANSPORT", Value: transport})
+	all = append(all, journal.Field{Name: "_TRANSPORT", Value: transport}, journal.Field{Name: "_RUNTIME_SCOPE", Value: "system"})
 	all = append(all, fields...)
 	real, mono := clock()
 	s.batch = append(s.batch, journal.Record{Realtime: real, Monotonic: mono, Boot: s.boot, Machine: s.machine, Fields: all})

@@ -1,6 +1,7 @@
 package journald
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -60,6 +61,7 @@ func makeSocket(path string, kind int) (int, error) {
 	os.Remove(path)
 	for _, step := range []func() error{
 		func() error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSCRED, 1) },
+		func() error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMP, 1) },
 		func() error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 8<<20) },
 		func() error { return unix.Bind(fd, &unix.SockaddrUnix{Name: path}) },
 		func() error { return os.Chmod(path, 0o666) },
@@ -122,7 +124,7 @@ func notify(state string, fds []int) {
 
 // datagrams takes what waits on a socket, at most some at a time so that one
 // sender cannot keep the others waiting.
-func (s *server) datagrams(fd int, handle func(data string, cred unix.Ucred, file int)) {
+func (s *server) datagrams(fd int, handle func(m datagram)) {
 	for range 64 {
 		if size, err := unix.IoctlGetInt(fd, unix.TIOCINQ); err == nil && size > len(s.buffer) {
 			s.buffer = make([]byte, min(size, journal.MaxRecord*2))
@@ -137,7 +139,7 @@ func (s *server) datagrams(fd int, handle func(data string, cred unix.Ucred, fil
 			file = files[0]
 		}
 		if flags&unix.MSG_TRUNC == 0 && cred.Pid != 0 {
-			handle(string(s.buffer[:n]), cred, file)
+			handle(datagram{string(s.buffer[:n]), cred, file, sentAt(s.control[:controlSize])})
 		}
 		for _, f := range files {
 			unix.Close(f)
@@ -146,6 +148,37 @@ func (s *server) datagrams(fd int, handle func(data string, cred unix.Ucred, fil
 	if len(s.buffer) > 4*readSize {
 		s.buffer = make([]byte, readSize)
 	}
+}
+
+// datagram is one message and who sent it.
+type datagram struct {
+	data string
+	cred unix.Ucred
+	file int    // that came with it, -1 = none
+	sent uint64 // microseconds since 1970, 0 = unknown
+}
+
+// source is the field with the time of sending.
+func (m *datagram) source() []journal.Field {
+	if m.sent == 0 {
+		return nil
+	}
+	return []journal.Field{{Name: "_SOURCE_REALTIME_TIMESTAMP", Value: strconv.FormatUint(m.sent, 10)}}
+}
+
+// sentAt reads the time that the kernel notes when a message is sent.
+func sentAt(control []byte) uint64 {
+	messages, err := unix.ParseSocketControlMessage(control)
+	if err != nil {
+		return 0
+	}
+	for _, m := range messages {
+		if m.Header.Level == unix.SOL_SOCKET && m.Header.Type == unix.SCM_TIMESTAMP && len(m.Data) >= 16 {
+			seconds, micro := binary.NativeEndian.Uint64(m.Data), binary.NativeEndian.Uint64(m.Data[8:])
+			return seconds*1e6 + micro
+		}
+	}
+	return 0
 }
 
 // ancillary reads the credentials and descriptors that came with a message.
@@ -166,11 +199,11 @@ func ancillary(control []byte) (cred unix.Ucred, files []int) {
 
 // native takes a message of the native protocol, in the datagram or in the
 // memory file that came with it.
-func (s *server) native(data string, cred unix.Ucred, file int) {
-	id := s.ids.of(cred)
-	if file >= 0 {
+func (s *server) native(m datagram) {
+	id, cred, data := s.ids.of(m.cred), m.cred, m.data
+	if m.file >= 0 {
 		var err error
-		if data, err = readMemory(file); err != nil {
+		if data, err = readMemory(m.file); err != nil {
 			s.say(journal.Warning, fmt.Sprintf("Message of process %d not taken: %v", cred.Pid, err))
 			return
 		}
@@ -178,12 +211,17 @@ func (s *server) native(data string, cred unix.Ucred, file int) {
 	records, err := journal.ParseNative(data, false)
 	for _, fields := range records {
 		r := journal.Record{Fields: fields}
-		s.accept(id, "", "journal", r.Priority(), fields)
+		fields = append(fields, s.ids.about(cred, fields)...)
+		s.accept(id, "", "journal", r.Priority(), append(fields, m.source()...))
 	}
 	if err != nil {
 		s.say(journal.Warning, fmt.Sprintf("Message of process %d not taken whole: %v", cred.Pid, err))
 	}
 }
+
+// maxMemory bounds a message in a memory file. What is larger than a record
+// may be is cut, but first it has to be read.
+const maxMemory = 16 << 20
 
 // readMemory reads a memfd or a file on a tmpfs. Other files are refused: the
 // reading of a file on a network or FUSE file system can block for ever.
@@ -195,31 +233,42 @@ func readMemory(file int) (string, error) {
 	if err := unix.Fstat(file, &stat); err != nil || stat.Mode&unix.S_IFMT != unix.S_IFREG {
 		return "", fmt.Errorf("the file of the message is not a regular one")
 	}
-	if stat.Size > journal.MaxRecord*2 {
-		return "", fmt.Errorf("message of %d bytes; %d are allowed", stat.Size, journal.MaxRecord*2)
+	if stat.Size > maxMemory {
+		return "", fmt.Errorf("message of %d bytes; %d are allowed", stat.Size, maxMemory)
 	}
-	b := make([]byte, stat.Size)
-	n, err := unix.Pread(file, b, 0)
-	if err != nil {
-		return "", fmt.Errorf("read message: %w", err)
+	var b strings.Builder // its string is not one more copy
+	b.Grow(int(stat.Size))
+	chunk := make([]byte, readSize)
+	for at := int64(0); at < stat.Size; {
+		n, err := unix.Pread(file, chunk[:min(int64(len(chunk)), stat.Size-at)], at)
+		if err != nil {
+			return "", fmt.Errorf("read message: %w", err)
+		}
+		if n == 0 {
+			break // it was made shorter meanwhile
+		}
+		b.Write(chunk[:n])
+		at += int64(n)
 	}
-	return string(b[:n]), nil
+	return b.String(), nil
 }
 
 // syslog takes a line of /dev/log.
-func (s *server) syslog(data string, cred unix.Ucred, _ int) {
-	id := s.ids.of(cred)
-	line := strings.TrimRight(data, "\n\x00 ")
-	m := journal.ParseSyslog(line)
-	fields := []journal.Field{{Name: "PRIORITY", Value: strconv.Itoa(m.Priority)}, {Name: "SYSLOG_FACILITY", Value: strconv.Itoa(m.Facility)}}
-	for _, f := range []journal.Field{{Name: "SYSLOG_IDENTIFIER", Value: m.Identifier}, {Name: "SYSLOG_PID", Value: m.PID}} {
-		if f.Value != "" {
-			fields = append(fields, f)
+func (s *server) syslog(m datagram) {
+	line := journal.ParseSyslog(m.data)
+	fields := []journal.Field{{Name: "PRIORITY", Value: strconv.Itoa(line.Priority)}}
+	add := func(name, value string) {
+		if value != "" {
+			fields = append(fields, journal.Field{Name: name, Value: value})
 		}
 	}
-	if m.Timestamp != "" {
-		fields = append(fields, journal.Field{Name: "SYSLOG_TIMESTAMP", Value: m.Timestamp + " "})
+	if line.Facility != 0 {
+		add("SYSLOG_FACILITY", strconv.Itoa(line.Facility))
 	}
-	fields = append(fields, journal.Field{Name: "MESSAGE", Value: m.Message})
-	s.accept(id, "", "syslog", m.Priority, fields)
+	add("SYSLOG_IDENTIFIER", line.Identifier)
+	add("SYSLOG_PID", line.PID)
+	add("SYSLOG_TIMESTAMP", line.Timestamp)
+	fields = append(fields, journal.Field{Name: "MESSAGE", Value: line.Message})
+	add("SYSLOG_RAW", line.Raw)
+	s.accept(s.ids.of(m.cred), "", "syslog", line.Priority, append(fields, m.source()...))
 }

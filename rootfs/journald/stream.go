@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	maxLine    = 48 << 10 // bytes; a longer line is cut, as systemd does
+	maxLine    = 48 << 10 // bytes; the default of LineMax=
 	maxStreams = 4096
 )
 
@@ -119,8 +119,8 @@ func (s *server) takeLines(st *stream, data []byte) {
 		if !whole {
 			end = len(data)
 		}
-		if len(st.pending)+end > maxLine {
-			take := maxLine - len(st.pending)
+		if len(st.pending)+end > s.config.LineMax {
+			take := s.config.LineMax - len(st.pending)
 			st.pending = append(st.pending, data[:take]...)
 			data = data[take:]
 			s.endLine(st, "line-max")

@@ -4,7 +4,8 @@
 // never is in PID 1's memory.
 //
 // Which driver a device needs comes from initrd/modules, as in stage 1. Left out
-// on purpose: devices that come later, blacklists and module options.
+// on purpose: devices that come later (package hotplug), blacklists and module
+// options.
 package modload
 
 import (

@@ -188,7 +188,15 @@ func Table(text string) []Entry {
 		before, after, _ := strings.Cut(line, " - ")
 		f, g := strings.Fields(before), strings.Fields(after)
 		if len(f) >= 6 && len(g) >= 2 {
-			list = append(list, Entry{unescape(f[4]), g[0], unescape(g[1]), f[5]})
+			options := f[5]
+			if len(g) > 2 { // those of the file system, less what the mount says by itself
+				for _, o := range strings.Split(g[2], ",") {
+					if !slices.Contains(strings.Split(options, ","), o) && o != "rw" {
+						options += "," + o
+					}
+				}
+			}
+			list = append(list, Entry{unescape(f[4]), g[0], unescape(g[1]), options})
 		}
 	}
 	return list

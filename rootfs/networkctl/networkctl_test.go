@@ -19,7 +19,7 @@ func example() ([]row, state.State) {
 	known := state.State{Online: true, Interfaces: []state.Interface{
 		{Index: 2, Name: "eth0", MAC: "52:54:00:12:34:56", Type: "ether", Addresses: []string{"10.0.2.15/24"}, Gateway: "10.0.2.2",
 			DNS: []string{"10.0.2.3", "10.0.2.4"}, Domain: "a.example b.example", OperState: "routable", SetupState: "configured",
-			File: "/usr/lib/systemd/network/zz-default.network", DHCPServer: "10.0.2.2"},
+			File: "/usr/lib/systemd/network/zz-default.network", DHCPServer: "10.0.2.2", DHCPAddress: "10.0.2.15"},
 		{Index: 3, Name: "eth1", Type: "ether", OperState: "carrier", SetupState: "configuring", Problem: "no DHCP server answers"},
 	}}
 	links := []link.Link{
@@ -56,14 +56,14 @@ func TestStatus(t *testing.T) {
 	if err := overview(&out, rows, known); err != nil {
 		t.Fatal(err)
 	}
-	want := `          State: routable
-   Online state: online
-        Address: 10.0.2.15/24 on eth0
-        Gateway: 10.0.2.2 on eth0
-            DNS: 10.0.2.3
-                 10.0.2.4
- Search Domains: a.example
-                 b.example
+	want := `●          State: routable
+    Online state: online
+         Address: 10.0.2.15 (DHCP4 via 10.0.2.2) on eth0
+         Gateway: 10.0.2.2 on eth0
+             DNS: 10.0.2.3
+                  10.0.2.4
+  Search Domains: a.example
+                  b.example
 `
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Errorf("overview (-want +got):\n%s", diff)
@@ -76,8 +76,8 @@ func TestStatus(t *testing.T) {
 	if err := details(&out, chosen); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"2: eth0\n", "          State: routable (configured)\n", "          Lease: DHCPv4 by 10.0.2.2\n",
-		"3: eth1\n", "        Problem: no DHCP server answers\n"} {
+	for _, want := range []string{"● 2: eth0\n", " State: routable (configured)\n", " Address: 10.0.2.15 (DHCP4 via 10.0.2.2)\n",
+		"● 3: eth1\n", " Problem: no DHCP server answers\n", "Hardware Address: 52:54:00:12:34:56\n"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("details lack %q:\n%s", want, &out)
 		}
@@ -97,8 +97,13 @@ func TestProgram(t *testing.T) {
 		{"networkctl --no-legend list lo", 0, "1 lo loopback"},
 		{"networkctl status lo", 0, "1: lo"},
 		{"networkctl --help", 0, "networkctl status"},
-		{"networkctl bogus", 1, `unknown verb "bogus"`},
+		{"networkctl bogus", 1, `unknown command verb "bogus"`},
 		{"networkctl --bogus", 1, `unknown option "--bogus"`},
+		{"networkctl lldp", 0, "0 neighbors listed."},
+		{"networkctl up", 1, "too few arguments"},
+		{"networkctl renew nosuch", 1, `interface "nosuch" not found`},
+		{"networkctl reconfigure lo", 1, "is it running?"},
+		{"networkctl reload", 1, "is it running?"},
 		{"networkctl list nosuch", 1, `interface "nosuch" not found`},
 	} {
 		var out bytes.Buffer

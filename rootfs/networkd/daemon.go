@@ -15,57 +15,99 @@ import (
 	"github.com/coracle-os/coracle/rootfs/network/lease"
 	"github.com/coracle-os/coracle/rootfs/network/link"
 	"github.com/coracle-os/coracle/rootfs/network/plan"
-	"github.com/coracle-os/coracle/rootfs/network/resolv"
+	"github.com/coracle-os/coracle/rootfs/network/ra"
 	"github.com/coracle-os/coracle/rootfs/network/state"
+	"github.com/coracle-os/coracle/rootfs/network/stub"
 	"golang.org/x/sys/unix"
 )
 
-// networkDaemon is what the loop knows. Only the loop uses it; the DHCP clients
-// talk to it by events.
+// networkDaemon is what the loop knows. Only the loop uses it; the clients talk
+// to it by events.
 type networkDaemon struct {
 	paths  Paths
 	kernel *link.Kernel
 	log    *slog.Logger
 
-	files       []config.Network
+	files       config.Config
 	time        config.Time
 	managed     map[int]*managed // by index
+	seen        map[int]bool     // links that a .link file was looked for
+	tunnels     map[string]bool  // WireGuard links that are configured
+	said        map[string]bool  // problems that the log has
+	problems    []plan.Problem   // of netdevs
 	events      chan event
 	timeServers chan []string
 	lastServers []string
 	givenName   string // host name that we set
+	stub        *stub.Server
+	endStub     func()
+	stubProblem string // that the log has
 }
 
 // managed is an interface that a .network file is for.
 type managed struct {
 	link    link.Link
 	network config.Network
-	lease   *lease.Lease
 	own     []netip.Prefix // addresses that we gave it
-	problem string         // of DHCP
+	part    bool           // we made it a part of another one
+	setUp   bool           // it was set up, or down, as its file wants
 	failed  string         // of the last task that the kernel refused
-
 	carrier bool
-	machine lease.Machine // while no client runs
-	stop    func()        // ends the client; nil if none runs
+
+	dhcp4, dhcp6 session
+	stateless    bool // what dhcp6 asks for
+	router       ra.Known
+	heard        bool   // an advertisement
+	listening    func() // ends the listener; nil if none runs
+	ownChoice    ownChoice
 }
 
-// event is news of a DHCP client.
+// session is a DHCP client of an interface and what it got.
+type session struct {
+	lease   *lease.Lease
+	problem string
+	machine lease.Machine // while no client runs
+	stop    func()        // ends the client; nil if none runs
+	again   chan struct{}
+}
+
+func (s *session) end() {
+	if s.stop != nil {
+		s.stop()
+	}
+}
+
+// forget drops what the session got.
+func (s *session) forget() {
+	s.end()
+	s.lease, s.machine, s.problem = nil, lease.Machine{}, ""
+}
+
+// event is news of a client or of a listener, or somebody's wish.
 type event struct {
 	index  int
+	v6     bool
 	report dhcp.Report
+	router *ra.Advertisement
+	wish   *wish
+	// linkLocal is news of the IPv4 address that the machine chooses.
+	linkLocal *netip.Addr
 }
 
 func newDaemon(paths Paths, kernel *link.Kernel, log *slog.Logger) *networkDaemon {
-	return &networkDaemon{paths: paths, kernel: kernel, log: log, managed: map[int]*managed{},
-		events: make(chan event), timeServers: make(chan []string, 1)}
+	return &networkDaemon{paths: paths, kernel: kernel, log: log, managed: map[int]*managed{}, seen: map[int]bool{},
+		tunnels: map[string]bool{}, said: map[string]bool{}, events: make(chan event), timeServers: make(chan []string, 1)}
 }
 
 // refresh makes everything as it should be.
 func (d *networkDaemon) refresh(ctx context.Context) error {
-	links, err := d.kernel.List()
+	links, err := d.devices()
 	if err != nil {
 		return err
+	}
+	ports, err := d.kernel.VLANs()
+	if err != nil {
+		d.log.Debug(err.Error()) // a kernel without bridges has no ports
 	}
 	present := map[int]bool{}
 	current := state.State{}
@@ -74,14 +116,19 @@ func (d *networkDaemon) refresh(ctx context.Context) error {
 			if !l.Have.Up {
 				d.apply(l.Index, l.Match.Name, plan.Task{Kind: plan.SetUp, Reason: "loopback"}, nil)
 			}
-			continue
+			if _, ok := config.Select(d.files.Networks, l.Match); !ok {
+				continue
+			}
 		}
+		l.Have.VLANs = ports[l.Index]
 		m := d.adopt(l)
 		if m != nil {
 			present[l.Index] = true
-			d.configure(ctx, m)
+			d.configure(ctx, m, links)
 		}
-		current.Interfaces = append(current.Interfaces, describe(l, m))
+		if l.Match.Type != "loopback" {
+			current.Interfaces = append(current.Interfaces, describe(l, m))
+		}
 	}
 	for index, m := range d.managed {
 		if !present[index] {
@@ -89,14 +136,16 @@ func (d *networkDaemon) refresh(ctx context.Context) error {
 			delete(d.managed, index)
 		}
 	}
+	d.global()
+	d.secure(ctx, links)
 	current.Online = d.online(links)
-	d.publish(current)
+	d.publish(ctx, current)
 	return nil
 }
 
 // adopt finds the file for an interface. It returns nil if it is none of ours.
 func (d *networkDaemon) adopt(l link.Link) *managed {
-	network, ok := config.Select(d.files, l.Match)
+	network, ok := config.Select(d.files.Networks, l.Match)
 	m := d.managed[l.Index]
 	if !ok || network.Unmanaged {
 		if m != nil {
@@ -105,7 +154,7 @@ func (d *networkDaemon) adopt(l link.Link) *managed {
 		}
 		return nil
 	}
-	if m == nil || m.link.Match.Name != l.Match.Name || m.link.Match.MAC != l.Match.MAC {
+	if m == nil || m.link.Match.Name != l.Match.Name || (m.link.Match.MAC != l.Match.MAC && m.network.MAC == "" && m.network.Master.Kind == "") {
 		if m != nil {
 			d.drop(m)
 		}
@@ -114,6 +163,9 @@ func (d *networkDaemon) adopt(l link.Link) *managed {
 		d.recall(m, l)
 		promoteSecondaries(l.Match.Name)
 		d.log.Debug(fmt.Sprintf("%s: %s applies", l.Match.Name, network.File))
+	}
+	if m.network.File != network.File || m.network.Activation != network.Activation {
+		m.setUp = false
 	}
 	m.link, m.network = l, network
 	return m
@@ -129,9 +181,10 @@ func promoteSecondaries(name string) {
 // drop ends the work on an interface that is gone or no longer ours. Its
 // addresses stay: whoever takes it over decides about them.
 func (d *networkDaemon) drop(m *managed) {
-	if m.stop != nil {
-		m.stop()
-	}
+	m.dhcp4.end()
+	m.dhcp6.end()
+	m.ownChoice.end()
+	m.deafen()
 }
 
 func (d *networkDaemon) stopAll() {
@@ -139,15 +192,19 @@ func (d *networkDaemon) stopAll() {
 		d.drop(m)
 		d.remember(m)
 	}
+	d.stopStub()
 }
 
 // configure brings one interface to what it should be.
-func (d *networkDaemon) configure(ctx context.Context, m *managed) {
-	d.client(ctx, m)
-	if m.lease != nil && m.lease.ExpiresAt() <= dhcp.Uptime() {
-		m.lease = nil // without a link nobody renewed it
+func (d *networkDaemon) configure(ctx context.Context, m *managed, links []link.Link) {
+	d.clients(ctx, m)
+	for _, s := range []*session{&m.dhcp4, &m.dhcp6} {
+		if s.lease != nil && s.lease.Address.IsValid() && s.lease.ExpiresAt() <= dhcp.Uptime() && !s.outlive(m.network.KeepLease) {
+			s.lease = nil // without a link nobody renewed it
+		}
 	}
-	want := plan.Want(m.network, m.lease, dhcp.Uptime())
+	want := plan.Want(m.network, m.link.Match.Name, d.facts(m, links), dhcp.Uptime())
+	m.link.Have.Settings = link.Settings(want.Settings)
 	tasks := plan.Make(want, m.link.Have, m.own)
 	m.own = m.own[:0]
 	for _, address := range want.Addresses {
@@ -159,7 +216,7 @@ func (d *networkDaemon) configure(ctx context.Context, m *managed) {
 	}
 	failed := ""
 	for _, task := range tasks {
-		if !d.apply(m.link.Index, m.link.Match.Name, task, &failed) {
+		if !d.apply(m.link.Index, m.link.Match.Name, task, &failed) && task.Kind != plan.Set {
 			break // what comes later builds on it
 		}
 	}
@@ -167,6 +224,27 @@ func (d *networkDaemon) configure(ctx context.Context, m *managed) {
 		d.log.Error(m.link.Match.Name + ": " + failed)
 	}
 	m.failed = failed
+	m.setUp = m.setUp || failed == ""
+	m.part = m.network.Master.Kind != "" && want.Master > 0
+}
+
+// facts are what the plan needs to know beside the file.
+func (d *networkDaemon) facts(m *managed, links []link.Link) plan.Facts {
+	facts := plan.Facts{Lease: m.dhcp4.lease, Lease6: m.dhcp6.lease, LinkLocal: m.ownChoice.address, Router: m.router.Router(), WasPart: m.part, SetUp: m.setUp}
+	for i, netdev := range d.files.Netdevs {
+		if netdev.Name == m.link.Match.Name {
+			facts.Netdev = &d.files.Netdevs[i]
+		}
+		if m.network.Master.Kind == "vrf" && netdev.Kind == "vrf" && netdev.Name == m.network.Master.Name {
+			facts.Table = netdev.Table
+		}
+	}
+	for _, l := range links {
+		if m.network.Master.Name != "" && l.Match.Name == m.network.Master.Name {
+			facts.Master = l.Index
+		}
+	}
+	return facts
 }
 
 // apply does a task; with failed the error is left there for the caller.
@@ -184,67 +262,14 @@ func (d *networkDaemon) apply(index int, name string, task plan.Task, failed *st
 	return false
 }
 
-// client starts, restarts or ends the DHCP client of an interface.
-func (d *networkDaemon) client(ctx context.Context, m *managed) {
-	wanted := m.network.DHCP && m.link.Carrier && len(m.link.HWAddr) == 6
-	cameUp := m.link.Carrier && !m.carrier
-	m.carrier = m.link.Carrier
-	if !m.network.DHCP && m.lease != nil {
-		m.lease, m.machine, m.problem = nil, lease.Machine{}, ""
-	}
-	switch {
-	case wanted && m.stop == nil:
-		if cameUp {
-			m.machine.LinkUp()
-		}
-		d.start(ctx, m)
-	case !wanted && m.stop != nil:
-		m.stop()
-	}
-}
-
-func (d *networkDaemon) start(ctx context.Context, m *managed) {
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan lease.Machine, 1)
-	index, machine := m.link.Index, m.machine
-	client := dhcp.Client{Interface: m.link.Match.Name, HWAddr: m.link.HWAddr, Hostname: d.sendName(m.network), Log: d.log}
-	go func() {
-		defer cancel()
-		done <- client.Run(ctx, machine, func(report dhcp.Report) {
-			select {
-			case d.events <- event{index, report}:
-			case <-ctx.Done():
-			}
-		})
-	}()
-	m.stop = func() {
-		cancel()
-		m.machine = <-done
-		m.stop = nil
-	}
-}
-
-// lease takes the news of a client.
-func (d *networkDaemon) lease(e event) {
-	m := d.managed[e.index]
-	if m == nil || m.stop == nil {
-		return
-	}
-	m.lease, m.problem = e.report.Lease, e.report.Problem
-	d.remember(m)
-	if m.lease != nil && m.network.DHCPv4.UseHostname {
-		d.takeName(m.lease.Hostname)
-	}
-}
-
 // sendName is the name that servers are told: the file's, or the machine's if
 // somebody gave it one.
-func (d *networkDaemon) sendName(network config.Network) string {
-	if !network.DHCPv4.SendHostname {
+func (d *networkDaemon) sendName(send bool, given string) string {
+	switch {
+	case !send:
 		return ""
-	}
-	if network.DHCPv4.Hostname != "" {
-		return network.DHCPv4.Hostname
+	case given != "":
+		return given
 	}
 	if name, err := os.Hostname(); err == nil && !defaultName(name) && config.ValidName(name) {
 		return name
@@ -285,34 +310,6 @@ func (d *networkDaemon) failing() bool {
 		}
 	}
 	return false
-}
-
-// publish writes the files that others read.
-func (d *networkDaemon) publish(current state.State) {
-	if _, err := state.Write(d.paths.State, current); err != nil {
-		d.log.Error(err.Error())
-	}
-	var servers []netip.Addr
-	var domains, clocks []string
-	if local, ok := resolv.ReadLocal(d.paths.Local); ok {
-		servers, domains = append(servers, local.Server), append(domains, local.Domain)
-	}
-	clocks = append(clocks, d.time.Servers...)
-	for _, index := range d.order() {
-		m := d.managed[index]
-		dns, search, ntp := m.names()
-		servers, domains, clocks = append(servers, dns...), append(domains, search...), append(clocks, ntp...)
-	}
-	if err := resolv.Write(d.paths.Resolv, resolv.Text(servers, domains)); err != nil {
-		d.log.Error(err.Error())
-	}
-	if len(clocks) == 0 {
-		clocks = d.time.Fallback
-	}
-	if !current.Online {
-		clocks = nil
-	}
-	d.tellServers(clocks)
 }
 
 // tellServers hands the time client its servers when they changed; an older

@@ -6,35 +6,78 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/coracle-os/coracle/rootfs/network/dhcp"
 	"github.com/coracle-os/coracle/rootfs/network/lease"
 	"github.com/coracle-os/coracle/rootfs/network/link"
+	"github.com/coracle-os/coracle/rootfs/network/split"
 	"github.com/coracle-os/coracle/rootfs/network/state"
 )
 
 // names are the servers and domains that an interface knows: the file's before
-// the lease's.
-func (m *managed) names() (dns []netip.Addr, domains, ntp []string) {
+// those of leases and routers. route are the domains that only its own servers
+// are for.
+func (m *managed) names() (dns []netip.Addr, domains, route, ntp []string) {
 	dns = append(dns, m.network.DNS...)
-	domains = append(domains, m.network.Domains...)
+	for _, domain := range m.network.Domains {
+		if name, ok := strings.CutPrefix(domain, "~"); ok {
+			route = append(route, name)
+			continue
+		}
+		domains = append(domains, domain)
+	}
 	ntp = append(ntp, m.network.NTP...)
-	if m.lease == nil {
-		return dns, domains, ntp
-	}
-	if m.network.DHCPv4.UseDNS {
-		dns = append(dns, m.lease.DNS...)
-	}
-	if m.network.DHCPv4.UseDomains || len(domains) == 0 {
-		domains = append(domains, m.lease.Domains...)
-	}
-	if m.network.DHCPv4.UseNTP {
-		for _, server := range m.lease.NTP {
-			ntp = append(ntp, server.String())
+	given := len(m.network.Domains) > 0
+	take := func(names []string, use, routing bool) {
+		switch {
+		case routing:
+			route = append(route, names...)
+		case use || !given:
+			domains = append(domains, names...)
 		}
 	}
-	return dns, domains, ntp
+	for _, known := range []struct {
+		lease                               *lease.Lease
+		useDNS, useDomains, routing, useNTP bool
+	}{
+		{m.dhcp4.lease, m.network.DHCPv4.UseDNS, m.network.DHCPv4.UseDomains, m.network.DHCPv4.UseDomainsRoute, m.network.DHCPv4.UseNTP},
+		{m.dhcp6.lease, m.network.DHCPv6.UseDNS, m.network.DHCPv6.UseDomains, m.network.DHCPv6.UseDomainsRoute, m.network.DHCPv6.UseNTP},
+	} {
+		if known.lease == nil {
+			continue
+		}
+		if known.useDNS {
+			dns = append(dns, known.lease.DNS...)
+		}
+		take(known.lease.Domains, known.useDomains, known.routing)
+		if known.useNTP {
+			for _, server := range known.lease.NTP {
+				ntp = append(ntp, server.String())
+			}
+		}
+	}
+	if m.network.RA.UseDNS {
+		for _, server := range m.router.DNS() {
+			if server.IsLinkLocalUnicast() {
+				server = server.WithZone(m.link.Match.Name)
+			}
+			dns = append(dns, server)
+		}
+	}
+	take(m.router.Domains(), m.network.RA.UseDomains, m.network.RA.UseDomainsRoute)
+	return once(dns), once(domains), once(route), once(ntp)
+}
+
+func once[T comparable](list []T) []T {
+	var kept []T
+	for _, item := range list {
+		if !slices.Contains(kept, item) {
+			kept = append(kept, item)
+		}
+	}
+	return kept
 }
 
 // describe is an interface for the state file; m is nil if it is not ours.
@@ -60,14 +103,24 @@ func describe(l link.Link, m *managed) state.Interface {
 	if m == nil {
 		return i
 	}
-	i.File, i.Problem = m.network.File, m.problem
-	dns, domains, ntp := m.names()
+	i.File, i.Problem = m.network.File, m.dhcp4.problem
+	if i.Problem == "" {
+		i.Problem = m.dhcp6.problem
+	}
+	dns, domains, route, ntp := m.names()
 	for _, server := range dns {
 		i.DNS = append(i.DNS, server.String())
 	}
-	i.Domain, i.NTP = strings.Join(domains, " "), ntp
-	if m.lease != nil {
-		i.Hostname, i.DHCPServer = m.lease.Hostname, m.lease.Server.String()
+	i.Domain, i.RouteDomains, i.NTP = strings.Join(domains, " "), route, ntp
+	i.DNSRouteOnly = len(dns) > 0 && !split.Scope{Servers: dns, Route: route, Default: m.network.DNSDefaultRoute}.IsDefault()
+	if l := m.dhcp4.lease; l != nil {
+		i.Hostname, i.DHCPServer, i.DHCPAddress = l.Hostname, l.Server.String(), l.Address.Addr().String()
+	}
+	if l := m.dhcp6.lease; l != nil && l.Address.IsValid() {
+		i.DHCP6Address = l.Address.Addr().String()
+	}
+	if m.ownChoice.address.IsValid() {
+		i.LinkLocal = m.ownChoice.address.String()
 	}
 	i.SetupState = m.setupState()
 	if m.failed != "" {
@@ -80,7 +133,9 @@ func (m *managed) setupState() string {
 	switch {
 	case m.failed != "":
 		return "failed"
-	case m.network.DHCP && m.lease == nil, !m.link.Carrier:
+	case m.network.Activation == "down" || m.network.Activation == "always-down":
+		return "configured"
+	case !m.link.Carrier, m.waits():
 		return "configuring"
 	}
 	// The kernel must show every address that was given.
@@ -96,6 +151,13 @@ func (m *managed) setupState() string {
 	return "configured"
 }
 
+// waits tells whether DHCP is asked and nobody gave an address, of either
+// family: the machine can be reached by one.
+func (m *managed) waits() bool {
+	v6 := m.dhcp6.lease != nil || m.ownChoice.address.IsValid()
+	return m.dhcp4.lease == nil && m.network.DHCP4 && !v6 || m.network.DHCP6 && !m.network.DHCP4 && !v6 && (!m.heard || m.router.Managed)
+}
+
 // OperState is the operational state of an interface, as networkctl(1) has it.
 func OperState(l link.Link) string {
 	switch {
@@ -103,6 +165,8 @@ func OperState(l link.Link) string {
 		return "off"
 	case !l.Carrier:
 		return "no-carrier"
+	case l.Part:
+		return "enslaved"
 	}
 	best := "carrier"
 	for _, address := range l.Have.Addresses {
@@ -118,6 +182,26 @@ func OperState(l link.Link) string {
 	return best
 }
 
+// hasFamily tells whether an interface has addresses of the families that are
+// required, "any", "ipv4", "ipv6" or "both".
+func hasFamily(l link.Link, required string) bool {
+	v4, v6 := false, false
+	for _, address := range l.Have.Addresses {
+		if ip := address.Prefix.Addr(); !ip.IsLinkLocalUnicast() && !ip.IsLoopback() {
+			v4, v6 = v4 || ip.Is4(), v6 || ip.Is6()
+		}
+	}
+	switch required {
+	case "ipv4":
+		return v4
+	case "ipv6":
+		return v6
+	case "both":
+		return v4 && v6
+	}
+	return v4 || v6
+}
+
 // online tells whether every interface that must be is configured, and at
 // least one of ours can reach others.
 func (d *networkDaemon) online(links []link.Link) bool {
@@ -129,10 +213,15 @@ func (d *networkDaemon) online(links []link.Link) bool {
 		}
 		if OperState(l) == "routable" {
 			routable = true
-			continue
+			if hasFamily(l, m.network.RequiredFamily) {
+				continue
+			}
 		}
-		// A socket without a cable is not waited for.
-		if m.network.RequiredForOnline && l.Carrier {
+		// A socket without a cable is not waited for, nor what has no address to
+		// wait for: a part of a bond, or what only VLANs are on.
+		n := m.network
+		expected := (n.DHCP4 || n.DHCP6 || len(n.Addresses) > 0) && n.Master.Kind != "bond" && n.Master.Kind != "bridge"
+		if n.RequiredForOnline && expected && l.Carrier && l.Match.Type != "loopback" {
 			return false
 		}
 	}
@@ -142,9 +231,13 @@ func (d *networkDaemon) online(links []link.Link) bool {
 // memory is what is kept of an interface for the daemon's next run in the same
 // boot, so that a restart keeps the address and knows what it gave.
 type memory struct {
-	MAC   string         `json:"mac"`
-	Own   []netip.Prefix `json:"own"`
-	Lease *lease.Lease   `json:"lease,omitempty"`
+	MAC    string         `json:"mac"`
+	Own    []netip.Prefix `json:"own"`
+	Part   bool           `json:"part,omitempty"`
+	Lease  *lease.Lease   `json:"lease,omitempty"`
+	Lease6 *lease.Lease   `json:"lease6,omitempty"`
+	// LinkLocal is the IPv4 address that the machine chose.
+	LinkLocal netip.Addr `json:"linkLocal,omitzero"`
 }
 
 func (d *networkDaemon) memoryFile(name string) string {
@@ -152,7 +245,7 @@ func (d *networkDaemon) memoryFile(name string) string {
 }
 
 func (d *networkDaemon) remember(m *managed) {
-	data, err := json.Marshal(memory{MAC: m.link.Match.MAC, Own: m.own, Lease: m.lease})
+	data, err := json.Marshal(memory{MAC: m.link.Match.MAC, Own: m.own, Part: m.part, Lease: m.dhcp4.lease, Lease6: m.dhcp6.lease, LinkLocal: m.ownChoice.address})
 	if err == nil {
 		err = os.MkdirAll(d.paths.Links, 0o755)
 	}
@@ -179,12 +272,19 @@ func (d *networkDaemon) recall(m *managed, l link.Link) {
 	if json.Unmarshal(data, &kept) != nil || kept.MAC != l.Match.MAC {
 		return
 	}
-	m.own = kept.Own
-	if kept.Lease == nil {
+	m.own, m.part = kept.Own, kept.Part
+	m.ownChoice.address = kept.LinkLocal
+	m.dhcp4.recall(kept.Lease)
+	if kept.Lease6 != nil && kept.Lease6.Address.IsValid() {
+		m.dhcp6.recall(kept.Lease6)
+	}
+}
+
+func (s *session) recall(kept *lease.Lease) {
+	if kept == nil {
 		return
 	}
-	m.machine = lease.Resume(*kept.Lease, dhcp.Uptime())
-	if m.machine.State == lease.Bound {
-		m.lease = kept.Lease
+	if s.machine = lease.Resume(*kept, dhcp.Uptime()); s.machine.State == lease.Bound {
+		s.lease = kept
 	}
 }

@@ -1,15 +1,21 @@
 // Package networkd is the network daemon, systemd-networkd by name: it gives
-// the interfaces what their .network files say, keeps DHCPv4 leases, writes the
-// resolver's configuration and the network state, takes a host name from DHCP
-// if the machine has none, and keeps the clock right.
+// the interfaces what their .network, .netdev and .link files say, makes bonds,
+// VLANs, bridges and tunnels, keeps leases of DHCPv4 and DHCPv6, hears routers
+// of IPv6, writes the resolver's configuration and the network state, takes a
+// host name from DHCP if the machine has none, and keeps the clock right. Where
+// interfaces have name servers for domains of their own it answers questions
+// about names on 127.0.0.53 and hands them to the right ones.
 //
 // It is one loop: whatever happens (news of the kernel, a lease, a signal)
 // leads to the same comparison of what should be with what is. Nothing waits
 // for a server: READY=1 is sent when the interfaces are up, and a network
 // without a DHCP server is asked again for as long as the machine runs.
 //
-// Left out on purpose: netdev files, IPv6 beyond what the kernel does by itself
-// and static addresses, DHCP for interfaces that programs make, LLDP, D-Bus.
+// A file with a mistake costs the line with the mistake; one whose addresses are
+// all unusable has DHCP asked instead, so that the machine can be reached.
+//
+// Left out on purpose: serving DHCP and router advertisements, prefix delegation,
+// LLDP, D-Bus. A netdev that is there is not made anew when its file changes.
 package networkd
 
 import (
@@ -23,12 +29,18 @@ import (
 	"sync"
 	"time"
 
+	"github.com/coracle-os/coracle/rootfs/hotplug"
+	"github.com/coracle-os/coracle/rootfs/machine"
+	"github.com/coracle-os/coracle/rootfs/network/cmdline"
 	"github.com/coracle-os/coracle/rootfs/network/config"
+	"github.com/coracle-os/coracle/rootfs/network/dhcp"
 	"github.com/coracle-os/coracle/rootfs/network/link"
 	"github.com/coracle-os/coracle/rootfs/network/resolv"
 	"github.com/coracle-os/coracle/rootfs/network/state"
 	"github.com/coracle-os/coracle/rootfs/network/timesync"
 	"github.com/coracle-os/coracle/rootfs/program"
+	"github.com/coracle-os/coracle/rootfs/unit"
+	"github.com/coracle-os/coracle/rootfs/unit/condition"
 	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
 )
@@ -38,12 +50,17 @@ type Paths struct {
 	Root      fs.FS  // where .network files are looked for
 	State     string // the network state
 	Links     string // directory of what the daemon remembers of an interface
-	Resolv    string // the resolver's configuration
+	Resolv    string // the resolver's configuration with the network's servers
+	Stub      string // the one that the machine uses, /etc/resolv.conf
 	Local     string // what a name server on this machine says of itself
 	Hostname  string // its presence means that the owner named the machine
 	Clock     string // its time of change is the time of the last run
 	OSRelease string // its time of change is the time of the build
 	Synced    string // made when the clock is right
+	Control   string // the socket for wishes
+	// CommandLine is the kernel's; Generated the directory for files made of it.
+	CommandLine, Generated string
+	MachineID              string // the machine's identity
 }
 
 // System are the paths of a real machine.
@@ -53,11 +70,17 @@ func System() Paths {
 		State:     state.Path,
 		Links:     "/run/systemd/netif/links",
 		Resolv:    resolv.Path,
+		Stub:      resolv.StubPath,
 		Local:     resolv.LocalPath,
 		Hostname:  "/etc/hostname",
 		Clock:     "/var/lib/systemd/timesync/clock",
 		OSRelease: "/usr/lib/os-release",
 		Synced:    "/run/systemd/timesync/synchronized",
+		Control:   Socket,
+
+		CommandLine: "/proc/cmdline",
+		Generated:   "/run/systemd/network",
+		MachineID:   "/etc/machine-id",
 	}
 }
 
@@ -73,6 +96,11 @@ func Main(ctx context.Context, args []string, stdio program.Stdio) int {
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, unix.SIGHUP)
 	defer signal.Stop(reload)
+	go func() { // it ends with the process
+		if err := hotplug.Follow(ctx); err != nil && ctx.Err() == nil {
+			log.Warn(err.Error())
+		}
+	}()
 	if err := run(ctx, System(), timesync.System{}, reload, log); err != nil {
 		log.Error(err.Error())
 		return 1
@@ -96,7 +124,11 @@ func run(ctx context.Context, paths Paths, clock timesync.Clock, reload <-chan o
 	if err != nil {
 		return err
 	}
+	d.generate()
 	d.load()
+	if err := d.listen(ctx); err != nil {
+		log.Error(err.Error()) // networkctl cannot ask; all else works
+	}
 	// The clock is right enough for certificates before anything is asked.
 	floor := timesync.Floor(paths.Clock, paths.OSRelease)
 	raise(clock, floor, log)
@@ -159,7 +191,11 @@ func (d *networkDaemon) loop(ctx context.Context, news <-chan struct{}, reload <
 			}
 			sleep(ctx, settle)
 		case event := <-d.events:
-			d.lease(event)
+			if event.wish != nil {
+				event.wish.answer <- d.grant(event.wish.words)
+			} else {
+				d.news(event)
+			}
 		case <-reload:
 			daemon.SdNotify(false, daemon.SdNotifyReloading)
 			d.log.Info("reading the configuration again")
@@ -171,8 +207,11 @@ func (d *networkDaemon) loop(ctx context.Context, news <-chan struct{}, reload <
 		if err := d.refresh(ctx); err != nil {
 			d.log.Error(err.Error())
 			wait = time.Second
-		} else if d.failing() {
+		} else if d.failing() || d.waiting() {
 			wait = 10 * time.Second
+		}
+		if next := d.expiry(); next > 0 {
+			wait = min(wait, max(next, 100*time.Millisecond))
 		}
 		retry.Reset(wait)
 	}
@@ -187,10 +226,46 @@ func sleep(ctx context.Context, d time.Duration) {
 
 // load reads the configuration and tells what is wrong with it.
 func (d *networkDaemon) load() {
-	files, warnings := config.Load(d.paths.Root)
+	files, warnings := config.Load(d.paths.Root, d.holds)
 	conf, more := config.LoadTime(d.paths.Root)
 	for _, warning := range append(warnings, more...) {
 		d.log.Warn(warning.String())
 	}
 	d.files, d.time = files, conf
+	clear(d.tunnels)
+	d.said = map[string]bool{}
+}
+
+// generate writes what the kernel's command line says about the network.
+func (d *networkDaemon) generate() {
+	line, err := os.ReadFile(d.paths.CommandLine)
+	if err != nil {
+		d.log.Debug(err.Error())
+		return
+	}
+	files, notes := cmdline.Parse(string(line))
+	for _, note := range notes {
+		d.log.Warn(note)
+	}
+	for _, file := range files {
+		if err := resolv.Write(filepath.Join(d.paths.Generated, file.Name), file.Content); err != nil {
+			d.log.Error(err.Error())
+		}
+	}
+}
+
+// holds decides the conditions of [Match].
+func (d *networkDaemon) holds(list []unit.Condition) bool {
+	return len(list) == 0 || condition.Test(list, machine.Machine{Env: os.Environ()}).OK
+}
+
+// expiry is when the next thing that a router said is over.
+func (d *networkDaemon) expiry() (soonest time.Duration) {
+	now := dhcp.Uptime()
+	for _, m := range d.managed {
+		if next := m.router.Expire(now); next != 0 && (soonest == 0 || next-now < soonest) {
+			soonest = next - now
+		}
+	}
+	return soonest
 }

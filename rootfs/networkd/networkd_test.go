@@ -104,7 +104,7 @@ func TestRestart(t *testing.T) {
 	}
 	w.behave(behaviour{Mode: "silent"})
 	w.startDaemon()
-	w.messages.wait(t, "REQUEST unicast=true mode=silent")
+	w.messages.wait(t, "REQUEST unicast=false mode=silent")
 	w.eth0("still configured", time.Second, has("10.99.0.7/24"))
 	if w.messages.count("DISCOVER") != 1 {
 		t.Errorf("the lease was not taken over:\n%s", w.messages.text())
@@ -126,7 +126,7 @@ Name=eth0
 Address=10.99.0.50/24
 Gateway=10.99.0.1
 DNS=192.0.2.53
-LLMNR=no
+LLMNR=yes
 [Route]
 Destination=172.20.0.0/16
 Gateway=10.99.0.2
@@ -138,7 +138,7 @@ Gateway=10.99.0.2
 		return slices.Equal(i.Addresses, []string{"10.99.0.200/24", "10.99.0.50/24"}) && s.Online && i.DHCPServer == "" &&
 			slices.Equal(i.DNS, []string{"192.0.2.53"}) && i.File == "/etc/systemd/network/10-mine.network"
 	})
-	w.log.wait(t, "<4>/etc/systemd/network/10-mine.network:7: LLMNR= in [Network] is not supported")
+	w.log.wait(t, "<4>/etc/systemd/network/10-mine.network:7: LLMNR=: \"yes\" is ignored: names are asked of DNS servers only")
 	routes := w.must("ip", "-n", w.client, "route")
 	for _, want := range []string{"default via 10.99.0.1 dev eth0 proto static", "172.20.0.0/16 via 10.99.0.2 dev eth0 proto static"} {
 		if !strings.Contains(routes, want) {
@@ -163,7 +163,7 @@ func TestLink(t *testing.T) {
 	w.must("ip", "-n", w.server, "link", "set", "srv0", "down")
 	w.eth0("without carrier", 10*time.Second, func(i state.Interface, s state.State) bool { return i.OperState == "no-carrier" && !s.Online })
 	w.must("ip", "-n", w.server, "link", "set", "srv0", "up")
-	w.messages.wait(t, "REQUEST unicast=true") // does the lease still hold?
+	w.messages.waitCount(t, "REQUEST unicast=false", 2) // does the lease still hold?
 	w.eth0("back", 10*time.Second, has("10.99.0.7/24"))
 
 	w.must("ip", "-n", w.client, "link", "add", "other0", "type", "veth", "peer", "name", "other1")
@@ -195,6 +195,35 @@ func TestOwnersName(t *testing.T) {
 	w.messages.wait(t, "name=told")
 	if strings.Contains(w.log.text(), "host name") {
 		t.Errorf("the name was changed:\n%s", w.log.text())
+	}
+}
+
+// TestCommandLine is a machine whose network is on the kernel's command line.
+func TestCommandLine(t *testing.T) {
+	t.Parallel()
+	w := newCable(t)
+	w.write("cmdline", "quiet ip=10.99.0.70::10.99.0.1:255.255.255.0::eth0:off:10.99.0.53 rd.neednet=1\n")
+	w.startDaemon()
+	i := w.eth0("configured", 10*time.Second, has("10.99.0.70/24"))
+	if i.File != "/run/systemd/network/70-eth0.network" || !slices.Equal(i.DNS, []string{"10.99.0.53"}) || i.Gateway != "10.99.0.1" {
+		t.Errorf("got %+v", i)
+	}
+	w.log.wait(t, `"rd.neednet=1" on the kernel's command line: rd.neednet= is not supported`)
+}
+
+// TestMistakes is a machine whose files are wrong: it can be reached.
+func TestMistakes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.write("etc/systemd/network/10-address.network", "[Match]\nName=eth0\n[Network]\nAddress=10.99.0.5/240\nGateway=10.99.0.1\n")
+	w.write("etc/systemd/network/05-noise.network", "\xff\xfe[Match]\nName=eth0\n")
+	w.write("etc/systemd/network/06-section.network", "[Match\nName=eth0\n")
+	w.behave(behaviour{Mode: "answer", Address: "10.99.0.7", Lease: 3600})
+	w.startDaemon()
+	w.eth0("configured", 20*time.Second, has("10.99.0.7/24"))
+	for _, want := range []string{"/etc/systemd/network/10-address.network:4: Address=: \"10.99.0.5/240\" is not an address with prefix length",
+		"DHCP is asked instead", "/etc/systemd/network/05-noise.network:1: String is not UTF-8 clean", "/etc/systemd/network/06-section.network:1: "} {
+		w.log.wait(t, want)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -35,6 +36,16 @@ func TestMain(m *testing.M) {
 		os.Exit(daemonRole(os.Args[1]))
 	case "server":
 		os.Exit(serverRole(os.Args[1]))
+	case "claim":
+		os.Exit(claimRole())
+	case "lookup":
+		os.Exit(lookupRole())
+	}
+	// Most of their time the tests wait for a lease to end.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
 	os.Exit(m.Run())
 }
@@ -49,8 +60,9 @@ func (frozen) Slew(time.Duration) error { return nil }
 func testPaths(directory string) Paths {
 	run := filepath.Join(directory, "run")
 	return Paths{
-		Root: os.DirFS(directory), State: run + "/state.json", Links: run + "/links", Resolv: run + "/resolv.conf", Local: run + "/resolver.json",
+		Root: os.DirFS(directory), State: run + "/state.json", Links: run + "/links", Resolv: run + "/resolv.conf", Stub: run + "/stub-resolv.conf", Local: run + "/resolver.json",
 		Hostname: directory + "/etc/hostname", Clock: directory + "/clock", OSRelease: directory + "/os-release", Synced: run + "/synchronized",
+		Control: run + "/control", MachineID: directory + "/machine-id", CommandLine: directory + "/cmdline", Generated: directory + "/run/systemd/network",
 	}
 }
 
@@ -133,20 +145,32 @@ func (b behaviour) reply(m *dhcpv4.DHCPv4) *dhcpv4.DHCPv4 {
 
 // world is two namespaces with a cable between them.
 type world struct {
-	t         *testing.T
+	t         testing.TB
 	directory string
 	client    string // namespace of the daemon; its end of the cable is eth0
 	server    string // namespace of the server; its end is srv0
+	port      string // the server's interface, srv0
 	log       *lines // of the daemon
 	messages  *lines // that the server got
 	daemon    *exec.Cmd
 }
 
-func newWorld(t *testing.T) *world {
+// newWorld is a world with a server that is this program.
+func newWorld(t testing.TB) *world {
+	t.Helper()
+	w := newCable(t)
+	w.behave(behaviour{Mode: "silent"})
+	_, w.messages = w.start("server", w.server)
+	w.messages.wait(t, "listening")
+	return w
+}
+
+// newCable is a world without a server.
+func newCable(t testing.TB) *world {
 	t.Helper()
 	// Names of the process, so that several runs do not meet.
-	base := fmt.Sprintf("coracle-%d-%d", os.Getpid(), time.Now().UnixNano()%1000)
-	w := &world{t: t, directory: t.TempDir(), client: base + "c", server: base + "s"}
+	base := fmt.Sprintf("coracle-%d-%d", os.Getpid(), time.Now().UnixNano()%1000000)
+	w := &world{t: t, directory: t.TempDir(), client: base + "c", server: base + "s", port: "srv0"}
 	for _, ns := range []string{w.client, w.server} {
 		w.must("ip", "netns", "add", ns)
 		t.Cleanup(func() { exec.Command("ip", "netns", "delete", ns).Run() })
@@ -155,10 +179,7 @@ func newWorld(t *testing.T) *world {
 	w.must("ip", "-n", w.server, "address", "add", "10.99.0.1/24", "dev", "srv0")
 	w.must("ip", "-n", w.server, "link", "set", "srv0", "up")
 	w.must("ip", "-n", w.server, "link", "set", "lo", "up")
-	w.behave(behaviour{Mode: "silent"})
 	w.write("usr/lib/systemd/network/zz-default.network", "[Match]\nName=eth*\n[Network]\nDHCP=yes\n")
-	_, w.messages = w.start("server", w.server)
-	w.messages.wait(t, "listening")
 	return w
 }
 
@@ -227,6 +248,34 @@ func (w *world) start(role, namespace string, environment ...string) (*exec.Cmd,
 		}
 	})
 	return command, out
+}
+
+// program runs a program of the host in a namespace until the test ends or it
+// is stopped.
+func (w *world) program(namespace string, args ...string) (stop func(), out *lines) {
+	w.t.Helper()
+	command := exec.Command("ip", append([]string{"netns", "exec", namespace}, args...)...)
+	pipe, err := command.StderrPipe()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	command.Stdout = command.Stderr
+	if err := command.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	out = &lines{}
+	read := make(chan struct{})
+	go func() { defer close(read); out.read(pipe) }()
+	stop = sync.OnceFunc(func() {
+		command.Process.Kill()
+		<-read
+		command.Wait()
+		if w.t.Failed() {
+			w.t.Logf("%s said:\n%s", args[0], out.text())
+		}
+	})
+	w.t.Cleanup(stop)
+	return stop, out
 }
 
 // startDaemon starts the daemon and waits until it says that it is ready.
@@ -323,12 +372,12 @@ func (l *lines) count(part string) int {
 	return n
 }
 
-func (l *lines) wait(t *testing.T, part string) {
+func (l *lines) wait(t testing.TB, part string) {
 	t.Helper()
 	l.waitCount(t, part, 1)
 }
 
-func (l *lines) waitCount(t *testing.T, part string, n int) {
+func (l *lines) waitCount(t testing.TB, part string, n int) {
 	t.Helper()
 	deadline := time.Now().Add(20 * time.Second)
 	for l.count(part) < n {

@@ -8,6 +8,7 @@
 package pathwatch
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -32,16 +33,24 @@ const (
 // Edge tells if a setting is about what happens, not about how things are.
 func Edge(w unit.PathWatch) bool { return w.Kind == changed || w.Kind == modified }
 
-// Holds tells if a path is as a setting that is not an Edge wants it.
-func Holds(w unit.PathWatch) bool {
+// Holds returns the path that is as a setting that is not an Edge wants it, ""
+// if none is.
+func Holds(w unit.PathWatch) string {
+	holds := false
 	switch w.Kind {
 	case glob:
-		list, err := filepath.Glob(w.Path)
-		return err == nil && len(list) > 0
+		if list, err := filepath.Glob(w.Path); err == nil && len(list) > 0 {
+			return list[0]
+		}
 	case notEmpty:
-		return occupied(w.Path)
+		holds = occupied(w.Path)
+	default:
+		holds = Exists(w.Path)
 	}
-	return Exists(w.Path)
+	if !holds {
+		return ""
+	}
+	return w.Path
 }
 
 // Exists tells if there is something at a path; a dangling link is nothing.
@@ -101,16 +110,16 @@ type Watch struct {
 	fd   int
 }
 
-// Start watches paths. happened is called, from another goroutine, with whether
-// something happened to the path of an Edge itself; anything else means that the
-// paths are to be looked at again, and the Watch is spent: start a new one.
-func Start(list []unit.PathWatch, happened func(edge bool)) (*Watch, error) {
+// Start watches paths. happened is called, from another goroutine, with the path
+// of an Edge to which itself something happened; "" means that the paths are to
+// be looked at again, and the Watch is spent: start a new one.
+func Start(list []unit.PathWatch, happened func(edge string)) (*Watch, error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
 		return nil, fmt.Errorf("watch paths: %w", err)
 	}
 	w := &Watch{file: os.NewFile(uintptr(fd), "inotify"), fd: fd}
-	own := map[int32]bool{}
+	own := map[int32]string{}
 	for _, p := range list {
 		id, err := w.add(p)
 		if err != nil {
@@ -118,7 +127,7 @@ func Start(list []unit.PathWatch, happened func(edge bool)) (*Watch, error) {
 			return nil, err
 		}
 		if id >= 0 && Edge(p) {
-			own[id] = true
+			own[id] = p.Path
 		}
 	}
 	go w.read(own, happened)
@@ -156,17 +165,17 @@ func (w *Watch) add(p unit.PathWatch) (int32, error) {
 }
 
 // read reports events until the watch is closed, all that are there as one.
-func (w *Watch) read(own map[int32]bool, happened func(bool)) {
+func (w *Watch) read(own map[int32]string, happened func(string)) {
 	buf := make([]byte, 16<<10)
 	for {
 		n, err := w.file.Read(buf)
 		if err != nil {
 			return
 		}
-		hit := false
+		hit := ""
 		for rest := buf[:n]; len(rest) >= unix.SizeofInotifyEvent; {
 			id := int32(binary.NativeEndian.Uint32(rest))
-			hit = hit || own[id]
+			hit = cmp.Or(hit, own[id])
 			size := unix.SizeofInotifyEvent + int(binary.NativeEndian.Uint32(rest[12:]))
 			rest = rest[min(size, len(rest)):]
 		}

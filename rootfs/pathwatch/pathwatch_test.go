@@ -27,8 +27,8 @@ func TestHolds(t *testing.T) {
 		{Kind: glob, Path: dir + "/*.txt"}: true, {Kind: glob, Path: dir + "/*.c"}: false, {Kind: glob, Path: dir + "/["}: false,
 		{Kind: notEmpty, Path: dir}: true, {Kind: notEmpty, Path: dir + "/empty"}: false, {Kind: notEmpty, Path: file}: false,
 	} {
-		if got := Holds(w); got != want {
-			t.Errorf("Holds(%v) = %t", w, got)
+		if got := Holds(w); (got != "") != want {
+			t.Errorf("Holds(%v) = %q", w, got)
 		}
 	}
 }
@@ -51,7 +51,7 @@ func TestWatch(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			told := make(chan bool, 100)
-			w, err := Start([]unit.PathWatch{c.watch}, func(edge bool) { told <- edge })
+			w, err := Start([]unit.PathWatch{c.watch}, func(edge string) { told <- edge != "" })
 			must(t, err)
 			defer w.Close()
 			must(t, c.do())
@@ -78,10 +78,10 @@ func TestModified(t *testing.T) {
 	must(t, err)
 	defer f.Close()
 	told, quiet := make(chan bool, 100), make(chan bool, 100)
-	m, err := Start([]unit.PathWatch{{Kind: modified, Path: file}}, func(edge bool) { told <- edge })
+	m, err := Start([]unit.PathWatch{{Kind: modified, Path: file}}, func(edge string) { told <- edge != "" })
 	must(t, err)
 	defer m.Close()
-	c, err := Start([]unit.PathWatch{{Kind: changed, Path: file}}, func(edge bool) { quiet <- edge })
+	c, err := Start([]unit.PathWatch{{Kind: changed, Path: file}}, func(edge string) { quiet <- edge != "" })
 	must(t, err)
 	defer c.Close()
 	_, err = f.WriteString("x")

@@ -3,17 +3,14 @@ package pid1
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/coracle-os/coracle/rootfs/cgroup"
-	"github.com/coracle-os/coracle/rootfs/control"
 	"github.com/coracle-os/coracle/rootfs/early"
 	"github.com/coracle-os/coracle/rootfs/execcontext"
 	"github.com/coracle-os/coracle/rootfs/machine"
@@ -58,7 +55,8 @@ func (p *process) assemble() (*supervisor.Supervisor, error) {
 		Exec: execcontext.System{JournalSocket: journalStream, Console: consoleDevice, NotifySocket: notifyPath,
 			Inherited: p.env, Defaults: []string{"LANG=C.UTF-8"}},
 		Starter: spawn.Starter{Self: "/proc/self/exe", SoftFiles: 1024}, Console: p.console, Log: p.journal.send, Proc: "/proc",
-		Memory: m.MemoryBytes(), Tasks: m.TaskLimit(), Uptime: uptime(), Properties: property.Of, Booted: p.booted,
+		Memory: m.MemoryBytes(), Tasks: m.TaskLimit(), Uptime: uptime(), Properties: property.Of, Booted: p.booted, Idle: func() { p.warn(trim()) },
+		Quiesce: p.quiesce, Resume: p.resume,
 	})
 	return s, nil
 }
@@ -74,8 +72,6 @@ func uptime() time.Duration {
 
 // booted is called once everything has been started.
 func (p *process) booted() {
-	// What start-up needed is not needed again.
-	debug.FreeOSMemory()
 	_ = os.WriteFile("/run/coracle/booted", []byte(strconv.FormatInt(uptime().Milliseconds(), 10)+"\n"), 0o644)
 }
 
@@ -96,14 +92,7 @@ func (p *process) serve(ctx context.Context, s *supervisor.Supervisor) {
 	p.keep("sockets", func() error { return s.WatchSockets() })
 	p.keep("the clock", func() error { return s.WatchClock() })
 	p.keep("mounts", func() error { return s.WatchMounts() })
-	p.keep("control", func() error {
-		l, err := control.Listen(control.SocketPath)
-		if err != nil {
-			return err
-		}
-		server := control.Server{Handler: s, Log: slog.New(slog.DiscardHandler)}
-		return server.Serve(ctx, l)
-	})
+	p.keep("control", func() error { return p.serveControl(ctx, s) })
 	go p.signals(s)
 	if !p.container {
 		go p.saveClock(ctx)
@@ -155,7 +144,7 @@ func (p *process) signals(s *supervisor.Supervisor) {
 		case sig == unix.SIGTERM && p.container, sig == unix.SIGPWR:
 			s.Shutdown(supervisor.PowerOff)
 		case sig == unix.SIGTERM:
-			s.Reload()
+			s.Reexecute()
 		case sig == unix.SIGHUP:
 			s.Reload()
 		case n == rtmin+3:
@@ -223,7 +212,7 @@ func (p *process) saveClock(ctx context.Context) {
 			return
 		case <-time.After(10 * time.Minute):
 			_ = early.SaveClock("/", time.Now())
-			debug.FreeOSMemory()
+			p.warn(trim())
 		}
 	}
 }

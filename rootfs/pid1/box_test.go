@@ -2,6 +2,7 @@ package pid1_test
 
 import (
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -19,25 +20,34 @@ import (
 )
 
 // The names under which the test binary calls itself: to set up a box, and
-// inside it to run the cases.
+// inside it to run the cases or the measurements.
 const (
 	setupName = "box-setup"
 	casesName = "box-cases"
+	benchName = "box-bench"
+)
+
+// The inits that a box can have as process 1.
+const (
+	ours    = "/box/init"
+	systemd = "/usr/lib/systemd/systemd"
 )
 
 func TestMain(m *testing.M) {
 	switch os.Args[0] {
 	case setupName:
-		fmt.Fprintln(os.Stderr, setup(os.Args[1]))
+		fmt.Fprintln(os.Stderr, setup(os.Args[1], os.Args[2], os.Args[3]))
 		os.Exit(1)
 	case casesName:
 		os.Exit(runCases("/box"))
+	case benchName:
+		os.Exit(measure("/box"))
 	}
 	os.Exit(m.Run())
 }
 
 // build compiles a package of this module without cgo into dir.
-func build(t *testing.T, pkg, to string) {
+func build(t testing.TB, pkg, to string) {
 	t.Helper()
 	cmd := exec.Command("go", "build", "-o", to, pkg)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -48,7 +58,7 @@ func build(t *testing.T, pkg, to string) {
 
 // newBox fills a directory with what the box sees as /box: init and its other
 // names, the probe, the base units.
-func newBox(t *testing.T) string {
+func newBox(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
 	build(t, "github.com/coracle-os/coracle/rootfs/init", filepath.Join(dir, "init"))
@@ -79,14 +89,14 @@ func newBox(t *testing.T) string {
 	return dir
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-func copyFile(t *testing.T, from, to string, mode os.FileMode) {
+func copyFile(t testing.TB, from, to string, mode os.FileMode) {
 	t.Helper()
 	b, err := os.ReadFile(from)
 	must(t, err)
@@ -94,8 +104,9 @@ func copyFile(t *testing.T, from, to string, mode os.FileMode) {
 }
 
 // runBox runs init as process 1 of new name spaces over the box directory
-// until it has powered off. It needs root.
-func runBox(t *testing.T, dir string, limit time.Duration) {
+// until it has powered off, which the job does that it runs: the test binary by
+// that name. It needs root.
+func runBox(t testing.TB, dir, init, job string, limit time.Duration) {
 	t.Helper()
 	group := newGroup(t)
 	fd, err := group.OpenDir()
@@ -104,7 +115,7 @@ func runBox(t *testing.T, dir string, limit time.Duration) {
 	log, err := os.Create(filepath.Join(dir, "log"))
 	must(t, err)
 	defer log.Close()
-	cmd := &exec.Cmd{Path: filepath.Join(dir, "test"), Args: []string{setupName, dir}, Stdout: log, Stderr: log,
+	cmd := &exec.Cmd{Path: filepath.Join(dir, "test"), Args: []string{setupName, dir, init, job}, Stdout: log, Stderr: log,
 		SysProcAttr: &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: fd, Setsid: true, Pdeathsig: unix.SIGKILL,
 			Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET}}
 	must(t, cmd.Start())
@@ -119,7 +130,7 @@ func runBox(t *testing.T, dir string, limit time.Duration) {
 }
 
 // newGroup makes a control group for the box.
-func newGroup(t *testing.T) cgroup.Group {
+func newGroup(t testing.TB) cgroup.Group {
 	t.Helper()
 	for _, root := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
 		tree, err := cgroup.Open(root)
@@ -142,7 +153,7 @@ func newGroup(t *testing.T) cgroup.Group {
 
 // setup runs in the new name spaces: it makes a root directory and becomes
 // init in it. It returns only on failure.
-func setup(dir string) error {
+func setup(dir, init, job string) error {
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
 		return fmt.Errorf("unshare: %w", err)
@@ -152,23 +163,26 @@ func setup(dir string) error {
 		func() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "") },
 		func() error { return os.MkdirAll(root, 0o755) },
 		func() error { return unix.Mount("tmpfs", root, "tmpfs", 0, "mode=755") },
-		func() error { return tree(root) },
+		func() error { return tree(root, job) },
 		func() error { return mounts(root, dir) },
 		func() error { return os.Chdir(root) },
 		func() error { return unix.PivotRoot(".", "old") },
 		func() error { return unix.Unmount("/old", unix.MNT_DETACH) },
 		func() error { return os.Chdir("/") },
+		func() error {
+			return os.WriteFile("/box/begun", strconv.AppendInt(nil, monotonic(), 10), 0o644)
+		},
 	}
 	for i, f := range steps {
 		if err := f(); err != nil {
 			return fmt.Errorf("set up the box, step %d: %w", i, err)
 		}
 	}
-	return unix.Exec("/box/init", []string{"/box/init"}, []string{"container=box", "PATH=/usr/bin:/usr/sbin"})
+	return unix.Exec(init, []string{init}, []string{"container=box", "PATH=/usr/bin:/usr/sbin"})
 }
 
 // tree makes the directories and files of the box's root.
-func tree(root string) error {
+func tree(root, job string) error {
 	for _, d := range []string{"proc", "sys", "dev", "run", "tmp", "var/log", "var/lib", "var/tmp", "root", "home", "mnt", "usr", "box", "old", "etc/systemd/system/multi-user.target.wants"} {
 		if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
 			return err
@@ -185,7 +199,7 @@ func tree(root string) error {
 		"etc/machine-id": "0123456789abcdef0123456789abcdef\n",
 		"etc/hostname":   "boxhost\n",
 		"etc/systemd/system/cases.service": "[Service]\nKillMode=process\nStandardOutput=file:/box/out\nStandardError=inherit\n" +
-			"Environment=PATH=/box/bin:/usr/bin:/usr/sbin HOME=/root LANG=C SYSTEMD_COLORS=0\nExecStart=@/box/test " + casesName + "\n",
+			"Environment=PATH=/box/bin:/usr/bin:/usr/sbin HOME=/root LANG=C SYSTEMD_COLORS=0\nExecStart=@/box/test " + job + "\n",
 	}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o644); err != nil {
@@ -213,6 +227,12 @@ func mounts(root, dir string) error {
 			return err
 		}
 	}
+	// systemd's generators would only bring units of the host.
+	if generators := "usr/lib/systemd/system-generators"; exists(at(generators)) {
+		if err := unix.Mount("tmpfs", at(generators), "tmpfs", 0, ""); err != nil {
+			return err
+		}
+	}
 	if err := bind(dir, "box"); err != nil {
 		return err
 	}
@@ -232,18 +252,33 @@ func mounts(root, dir string) error {
 	return nil
 }
 
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
 // outcome is what became of one case.
 type outcome struct {
 	Name, Err string
 	Millis    int64
 }
 
+// casesFile allows for trying other cases of the same form:
+// go test ./rootfs/pid1 -run TestContract -cases FILE.
+var casesFile = flag.String("cases", "testdata/cases.jsonl", "file with the cases of TestContract")
+
 // TestContract runs the cases recorded from systemd against init as process 1
-// of a box. They are the part of the contract that this init claims to keep.
+// of a box. They are the part of the contract that this init claims to keep, and
+// further cases of the same form: automount-, reexec- and near-, which systemd
+// 252 passes too except that a systemctl that waits for a job outlives a
+// daemon-reexec only here, run-, about systemd-run (whose --wait, --pipe and
+// --pty systemd 252 refuses in a box, where there is no D-Bus), and bad-, about
+// bad input. What the beside- cases print was recorded from systemd 252 in a box
+// of the same kind.
 func TestContract(t *testing.T) {
 	dir := newBox(t)
-	copyFile(t, "testdata/cases.jsonl", filepath.Join(dir, "cases.jsonl"), 0o644)
-	runBox(t, dir, 6*time.Minute)
+	copyFile(t, *casesFile, filepath.Join(dir, "cases.jsonl"), 0o644)
+	runBox(t, dir, ours, casesName, 6*time.Minute)
 	b, err := os.ReadFile(filepath.Join(dir, "result.json"))
 	if err != nil {
 		out, _ := os.ReadFile(filepath.Join(dir, "out"))
@@ -251,11 +286,12 @@ func TestContract(t *testing.T) {
 	}
 	var results []outcome
 	must(t, json.Unmarshal(b, &results))
-	if len(results) < 100 {
+	if len(results) < 100 && *casesFile == flag.Lookup("cases").DefValue {
 		t.Errorf("only %d cases ran", len(results))
 	}
 	for _, r := range results {
 		t.Run(r.Name, func(t *testing.T) {
+			t.Logf("%d ms", r.Millis)
 			if r.Err != "" {
 				t.Error(r.Err)
 			}

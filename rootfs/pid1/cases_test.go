@@ -16,6 +16,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // unitCase is one line of cases.jsonl: files to write, then steps.
@@ -227,6 +229,8 @@ func (s caseStep) run(begun time.Time) error {
 		return nil
 	case "sh":
 		return s.shell()
+	case "kill-all": // but process 1, and this one, which the kernel leaves out
+		return unix.Kill(-1, unix.SIGKILL)
 	case "show":
 		return s.show()
 	case "wait":

@@ -57,6 +57,23 @@ func (j *journal) send(r supervisor.Record) {
 	j.flush()
 }
 
+// take removes and returns the messages that wait.
+func (j *journal) take() [][]byte {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	list := j.waiting
+	j.waiting = nil
+	return list
+}
+
+// putBack returns messages to where take found them.
+func (j *journal) putBack(list [][]byte) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.waiting = append(list, j.waiting...)
+	j.flush()
+}
+
 // flush sends what waits, as far as the journal takes it.
 func (j *journal) flush() {
 	to := &unix.SockaddrUnix{Name: j.path}

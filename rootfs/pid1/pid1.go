@@ -2,6 +2,9 @@
 // stage 1 becomes it until the machine ends. It puts together the parts that
 // have packages of their own; the order is here.
 //
+// It can be executed anew while everything runs (systemctl daemon-reexec): the
+// state goes to the next copy in a memfd, see reexec.go.
+//
 // It never exits: a fault of its own main loop is logged and the loop begun
 // again, a fault about one unit stays with that unit. It also runs as process 1
 // of a PID name space, where $container says so; then it leaves alone what
@@ -50,7 +53,11 @@ func Main(_ context.Context, args []string, stdio program.Stdio) int {
 	}
 	tune()
 	p := &process{env: os.Environ(), begun: time.Now()}
+	earlier := p.inherit()
 	p.container = p.getenv("container") != ""
+	if earlier != nil {
+		p.goOn(earlier)
+	}
 	for {
 		p.life()
 		// Only reached when the end of the machine failed.
@@ -90,6 +97,7 @@ type process struct {
 	notify  *supervisor.Notifications
 	sup     *supervisor.Supervisor
 	alive   alive
+	door    door
 }
 
 func (p *process) getenv(name string) string {
@@ -124,7 +132,17 @@ func (p *process) life() {
 	defer cancel()
 	p.serve(ctx, s)
 	s.Boot()
+	p.rule(s)
+}
+
+// rule lets the service manager run until the machine has ended.
+func (p *process) rule(s *supervisor.Supervisor) {
 	outcome := s.Run()
+	for outcome == supervisor.Reexecute {
+		p.say(3, "PID 1 could not be executed anew: %v", p.reexecute(s)) // it returns only then
+		s.Awake()
+		outcome = s.Run()
+	}
 	p.forgetStarts() // the machine ends because it was told to
 	p.end(outcome, s.ForceLevel())
 }

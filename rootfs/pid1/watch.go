@@ -2,7 +2,6 @@ package pid1
 
 import (
 	"context"
-	"errors"
 	"os"
 	"sync/atomic"
 	"time"
@@ -11,8 +10,8 @@ import (
 	"github.com/coracle-os/coracle/rootfs/supervisor"
 )
 
-// How long things may take before PID 1 is held to hang and the hardware watchdog
-// is left alone: one turn of the service manager, which is also the limit for
+// How long things may take before PID 1 is held to hang and the watchdogs
+// are left alone: one turn of the service manager, which is also the limit for
 // everything before the first, and the end of the machine after the last.
 const (
 	turnLimit = 2 * time.Minute
@@ -29,37 +28,37 @@ func (a *alive) expect(now, limit time.Duration) { a.until.Store(int64(now + lim
 // hangs tells if the limit is over.
 func (a *alive) hangs(now time.Duration) bool { return int64(now) > a.until.Load() }
 
-// keepAlive pings the hardware watchdog, where there is one, as long as the
-// service manager takes its turns: a PID 1 that hangs resets the machine.
+// keepAlive pings the watchdogs as long as the service manager takes its turns:
+// a PID 1 that hangs resets the machine.
 func (p *process) keepAlive() {
-	device, every := "/dev/watchdog0", 15*time.Second
-	if w := p.boot.Watchdog; w != nil {
-		device = w.Device
-		if t := time.Duration(w.TimeoutSeconds) * time.Second; t > 0 && t/3 < every {
-			every = t / 3
-		}
-	}
-	f, err := os.OpenFile(device, os.O_WRONLY, 0)
-	if err != nil {
-		if !errors.Is(err, os.ErrNotExist) {
-			p.warn(err)
-		}
-		return
-	}
 	p.alive.expect(time.Since(p.begun), turnLimit)
-	go func() {
-		for told := false; ; time.Sleep(every) {
-			if !p.alive.hangs(time.Since(p.begun)) {
-				_, _ = f.Write([]byte{0})
-				told = false
-				continue
-			}
-			if !told {
-				told = true
-				go p.say(0, "PID 1 hangs; the watchdog will reset the machine.")
-			}
+	for _, w := range p.boot.Watchdogs {
+		f, err := os.OpenFile(w.Device, os.O_WRONLY, 0)
+		if err != nil {
+			p.warn(err)
+			continue
 		}
-	}()
+		every := 15 * time.Second
+		if t := time.Duration(w.TimeoutSeconds) * time.Second; t > 0 {
+			every = min(every, t/3)
+		}
+		go p.ping(f, every)
+	}
+}
+
+// ping writes to an armed watchdog until the machine ends or PID 1 hangs.
+func (p *process) ping(dog *os.File, every time.Duration) {
+	for told := false; ; time.Sleep(every) {
+		if !p.alive.hangs(time.Since(p.begun)) {
+			_, _ = dog.Write([]byte{0})
+			told = false
+			continue
+		}
+		if !told {
+			told = true
+			go p.say(0, "PID 1 hangs; the watchdog will reset the machine.")
+		}
+	}
 }
 
 // takeTurns notes that the service manager takes its turns, until ctx ends.

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -16,6 +17,10 @@ import (
 	"github.com/coracle-os/coracle/rootfs/cloudconfig"
 	"github.com/coracle-os/coracle/rootfs/program"
 	"github.com/coracle-os/coracle/rootfs/provision/apply"
+	"github.com/coracle-os/coracle/rootfs/provision/format"
+	"github.com/coracle-os/coracle/rootfs/provision/owned"
+	"github.com/coracle-os/coracle/rootfs/provision/plan"
+	"github.com/coracle-os/coracle/rootfs/provision/try"
 	"github.com/coracle-os/coracle/rootfs/userdata"
 	"github.com/coracle-os/coracle/rootfs/userdata/configdrive"
 	"github.com/coracle-os/coracle/rootfs/userdata/openstack"
@@ -60,7 +65,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.workspace, "workspace", "/var/lib/coreos-cloudinit", "keep scripts in `DIR`")
 	flags.StringVar(&o.keyName, "ssh-key-name", "coreos-cloudinit", "`NAME` of the set of SSH keys that is replaced")
 	flags.BoolVar(&o.validate, "validate", false, "print what is wrong with the user-data and apply nothing; exit 1 if anything is")
-	flags.BoolVar(&o.dryRun, "dry-run", false, "print the steps and apply nothing")
+	flags.BoolVar(&o.dryRun, "dry-run", false, "print the steps, each with what it would change here, and apply nothing")
 	flags.BoolVar(&o.ignoreFailure, "ignore-failure", false, "exit 0 whatever happens")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -110,10 +115,13 @@ func run(ctx context.Context, o options, stdio program.Stdio) (ok bool, err erro
 	}
 	if o.dryRun {
 		p.Say = func(line string) { fmt.Fprintln(stdio.Out, line) }
+		executor := NewExecutor(o.workspace, o.keyName)
+		p.Users, _ = owned.Load(p.Root) // one that cannot be read removes nobody
+		p.Compare = func(step plan.Step) apply.Comparison { return executor.Compare(ctx, step) }
 		p.Ask = askBy(fetchProgram, p.Say)
 		return !p.Run(ctx).Failed(), nil
 	}
-	unlock, err := lock()
+	unlock, err := Lock()
 	if err != nil {
 		return false, err
 	}
@@ -130,11 +138,14 @@ func run(ctx context.Context, o options, stdio program.Stdio) (ok bool, err erro
 		fmt.Fprintf(stdio.Err, "coreos-cloudinit: %s\n", line)
 		fmt.Fprintf(console, "coreos-cloudinit: %s\r\n", line)
 	}
-	p.Executor = &apply.Executor{
-		Root: "/", Machine: system{}, Now: time.Now, Host: host, KeyName: o.keyName, Workspace: o.workspace,
+	p.Executor = NewExecutor(o.workspace, o.keyName)
+	if p.Users, err = owned.Load("/"); err != nil {
+		p.Say("warning: " + err.Error() + "; no user is removed")
 	}
 	if !o.explicit() {
 		p.Services = "services.target"
+		p.Ignition = ignitionBy(fetchProgram, func(line string) { fmt.Fprintf(stdio.Err, "ignition: %s\n", line) })
+		takeBack(ctx, p)
 	}
 	name := p.Platform
 	p.Ask = askBy(fetchProgram, p.Say)
@@ -144,8 +155,30 @@ func run(ctx context.Context, o options, stdio program.Stdio) (ok bool, err erro
 		if err := reportBy(ctx, fetchProgram, name, p.askFailure()); err != nil {
 			p.Say(fmt.Sprintf("warning: %v; %s may think that the machine did not start", err, name))
 		}
+		if err := writeMetadata(MetadataPath, p.metadata); err != nil {
+			p.Say("warning: " + err.Error())
+		}
 	}
 	return !summary.Failed(), writeSummary(SummaryPath, summary)
+}
+
+// takeBack takes back a change that was being tried when the machine stopped.
+func takeBack(ctx context.Context, p *Provisioner) {
+	tried, err := try.Open(filepath.Join(p.Root, try.Dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	if err == nil {
+		p.Say(fmt.Sprintf("the machine stopped while %s was tried and not confirmed: it is taken back", tried.Head.Name))
+		err = tried.Revert(ctx, p.Executor, true, func(o apply.Outcome) {
+			if o.Result == apply.Changed {
+				p.Say(o.Step.Action.String())
+			}
+		})
+	}
+	if err != nil {
+		p.Say(fmt.Sprintf("error: take back %s: %v; look at what it changed", try.Dir, err))
+	}
 }
 
 // provisioner finds the sources.
@@ -223,15 +256,20 @@ func validate(ctx context.Context, p *Provisioner, out io.Writer) (valid bool) {
 			say("line 0: error: " + err.Error())
 			continue
 		}
-		for _, entry := range cloudconfig.Validate(data) {
+		report := cloudconfig.Validate(data)
+		if cloudconfig.Detect(data) == cloudconfig.KindMultipart {
+			_, report = format.Multipart(data, cloudconfig.Facts{})
+		}
+		for _, entry := range report {
 			say(entry.String())
 		}
 	}
 	return valid
 }
 
-// lock keeps two runs apart.
-func lock() (unlock func(), err error) {
+// Lock keeps two runs apart, of this program and of those that change the
+// configuration of a running machine.
+func Lock() (unlock func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(lockPath), 0o755); err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
 	}

@@ -4,8 +4,8 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/coracle-os/coracle/rootfs/cloudconfig"
 	"github.com/coracle-os/coracle/rootfs/provision/apply"
+	"github.com/coracle-os/coracle/rootfs/provision/plan"
 	"github.com/coracle-os/coracle/rootfs/userdata"
 	"github.com/coracle-os/coracle/rootfs/userdata/platform"
 )
@@ -58,8 +58,8 @@ func (p *Provisioner) network(ctx context.Context, sources ...userdata.Source) {
 		return
 	}
 	for _, source := range sources {
-		plan := networkPlan(source)
-		p.Executor.Apply(ctx, plan, func(o apply.Outcome) {
+		files := networkPlan(source)
+		p.Executor.Apply(ctx, files, func(o apply.Outcome) {
 			if o.Result == apply.Failed {
 				p.Say(source.Name + ": " + describe(o))
 			}
@@ -68,15 +68,15 @@ func (p *Provisioner) network(ctx context.Context, sources ...userdata.Source) {
 }
 
 // networkPlan is what a source's network files ask for.
-func networkPlan(source userdata.Source) (plan cloudconfig.Plan) {
+func networkPlan(source userdata.Source) (files plan.Plan) {
 	const reason = "the platform's network"
 	for _, file := range source.Network {
-		plan.Steps = append(plan.Steps, cloudconfig.Step{
-			Action: cloudconfig.PlaceUnit{Path: "/run/systemd/network/" + file.Name, Content: []byte(file.Content)}, Reason: reason,
+		files.Steps = append(files.Steps, plan.Step{
+			Action: plan.PlaceUnit{Path: "/run/systemd/network/" + file.Name, Content: []byte(file.Content)}, Reason: reason,
 		})
 	}
-	if len(plan.Steps) > 0 {
-		plan.Steps = append(plan.Steps, cloudconfig.Step{Action: cloudconfig.RestartNetwork{}, Reason: reason})
+	if len(files.Steps) > 0 {
+		files.Steps = append(files.Steps, plan.Step{Action: plan.RestartNetwork{}, Reason: reason})
 	}
-	return plan
+	return files
 }

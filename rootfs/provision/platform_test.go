@@ -154,3 +154,26 @@ func TestReportBy(t *testing.T) {
 		t.Errorf("%q, %v", calls, err)
 	}
 }
+
+// TestNothingIsWaitedFor: what can not be there costs no boot any time.
+func TestNothingIsWaitedFor(t *testing.T) {
+	for name, sources := range map[string][]userdata.Source{
+		"an empty machine": nil,
+		"no address named": {{Name: "fw_cfg", Data: []byte("#cloud-config\nhostname: h\nwrite_files: [{path: /a, content: x}]\n")}},
+		"a script":         {{Name: "fw_cfg", Data: []byte("#!/bin/sh\n")}},
+		"a broken one":     {{Name: "fw_cfg", Data: []byte("\x1f\x8b")}},
+		"an Ignition one":  {{Name: "fw_cfg", Data: []byte(`{"ignition": {"version": "3.4.0"}}`)}},
+	} {
+		w := newWorld(t, nil, sources...)
+		w.WaitNetwork = func(context.Context, func() bool) { t.Errorf("%s: the network is waited for", name) }
+		w.Ask = func(context.Context, platform.Name) (platform.Result, error) {
+			t.Errorf("%s: a platform is asked", name)
+			return platform.Result{}, nil
+		}
+		w.Fetch = func(context.Context, string) ([]byte, error) {
+			t.Errorf("%s: something is fetched", name)
+			return nil, nil
+		}
+		w.Run(context.Background())
+	}
+}

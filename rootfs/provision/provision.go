@@ -12,8 +12,9 @@
 // name, the users and their SSH keys, which let the owner in, do not wait.
 //
 // User-data is read by package userdata, understood by package cloudconfig and
-// applied by package apply; here is the flow. Left out on purpose: Ignition
-// (said on the console when found).
+// applied by package apply; here is the flow. Ignition configs are left to the
+// program ignition, package ignition/firstboot: it reads the same places before
+// this one does, but for cloud-config-url=, of which this one hands a config on.
 package provision
 
 import (
@@ -29,6 +30,9 @@ import (
 
 	"github.com/coracle-os/coracle/rootfs/cloudconfig"
 	"github.com/coracle-os/coracle/rootfs/provision/apply"
+	"github.com/coracle-os/coracle/rootfs/provision/format"
+	"github.com/coracle-os/coracle/rootfs/provision/owned"
+	"github.com/coracle-os/coracle/rootfs/provision/plan"
 	"github.com/coracle-os/coracle/rootfs/userdata"
 	"github.com/coracle-os/coracle/rootfs/userdata/platform"
 )
@@ -60,15 +64,29 @@ type Provisioner struct {
 	WaitNetwork func(ctx context.Context, enough func() bool)
 	Fetch       func(ctx context.Context, address string) ([]byte, error)
 	Hostname    func() string
-	Executor    *apply.Executor // nil: plan only
+	// Ignition has the program ignition apply a config that was fetched; nil, as
+	// for a person's run, applies none.
+	Ignition func(ctx context.Context, name string, data []byte) error
+	Executor *apply.Executor // nil: plan only
+	// Compare, when there is no Executor, tells what a step would change; nil
+	// prints the plan alone.
+	Compare func(step plan.Step) apply.Comparison
 	// Services is what apply.Executor.Services says; it counts for the last of
 	// the sources, for an earlier one does not know what a later one configures.
 	Services string
 	// Say tells the owner one line.
 	Say func(line string)
 
+	// Users are those that provisioning made; nil remembers nobody.
+	Users owned.Users
+
 	summary Summary
 	waited  bool
+	// metadata is that of all sources.
+	metadata cloudconfig.Metadata
+	// plans are what was applied, whole the sources of which nothing is missing.
+	plans []plan.Plan
+	whole map[string]bool
 	// asked is what the platform's service said, once it was asked.
 	asked *userdata.Source
 }
@@ -102,6 +120,7 @@ func (p *Provisioner) Run(ctx context.Context) Summary {
 		p.last(true)
 		p.apply(ctx, p.fetch(ctx))
 	}
+	p.removeUsers(ctx)
 	return p.summary
 }
 
@@ -136,8 +155,7 @@ func (p *Provisioner) anyAddress() bool {
 }
 
 func needsAddresses(source userdata.Source) bool {
-	data, err := cloudconfig.Gunzip(source.Data)
-	return err == nil && cloudconfig.UsesAddresses(data)
+	return slices.ContainsFunc(format.Texts(source.Data), cloudconfig.UsesAddresses)
 }
 
 func (p *Provisioner) fetch(ctx context.Context) userdata.Source {
@@ -163,27 +181,31 @@ func (p *Provisioner) letOwnerIn(ctx context.Context, source userdata.Source) {
 		return
 	}
 	facts := cloudconfig.Facts{Metadata: source.Metadata}
-	plan := cloudconfig.Compile(cloudconfig.Config{}, facts)
-	if cloudconfig.Detect(data) == cloudconfig.KindCloudConfig {
-		plan = cloudconfig.Compile(cloudconfig.Parse(data).Config, facts)
+	asked := cloudconfig.Compile(cloudconfig.Config{}, facts)
+	switch cloudconfig.Detect(data) {
+	case cloudconfig.KindCloudConfig:
+		asked = cloudconfig.Compile(cloudconfig.Parse(data).Config, facts)
+	case cloudconfig.KindMultipart:
+		asked, _ = format.Multipart(data, facts)
 	}
-	var early cloudconfig.Plan
-	for _, step := range plan.Steps {
+	var early plan.Plan
+	for _, step := range asked.Steps {
 		switch step.Action.(type) {
-		case cloudconfig.SetHostname, cloudconfig.EnsureUser, cloudconfig.AuthorizeKeys:
+		case plan.SetHostname, plan.EnsureUser, plan.AuthorizeKeys:
 			if !cloudconfig.UsesAddresses(fmt.Appendf(nil, " %+v", step.Action)) {
 				early.Steps = append(early.Steps, step)
 			}
 		}
 	}
 	p.Executor.Apply(ctx, early, func(apply.Outcome) {})
+	p.remember(source, cloudconfig.Detect(data))
 }
 
 // apply reports and applies one source.
 func (p *Provisioner) apply(ctx context.Context, source userdata.Source) {
 	record := SourceSummary{Name: source.Name}
-	say := func(severity cloudconfig.Severity, text string) {
-		if severity == cloudconfig.Error {
+	say := func(severity plan.Severity, text string) {
+		if severity == plan.Error {
 			record.Errors++
 		}
 		switch said := len(record.Messages); {
@@ -196,23 +218,24 @@ func (p *Provisioner) apply(ctx context.Context, source userdata.Source) {
 		}
 	}
 	if source.Err != nil {
-		say(cloudconfig.Error, "error: "+source.Err.Error())
+		say(plan.Error, "error: "+source.Err.Error())
 	}
 	for _, note := range source.Notes {
-		say(cloudconfig.Warning, "warning: "+note)
+		say(plan.Warning, "warning: "+note)
 	}
-	kind, plan := p.plan(source, say)
-	plan.Steps = append(networkPlan(source).Steps, plan.Steps...)
+	kind, steps := p.plan(source, say)
+	steps.Steps = append(networkPlan(source).Steps, steps.Steps...)
 	record.Kind = string(kind)
-	for i, step := range plan.Steps {
+	p.note(source, kind, steps, record.Errors == 0)
+	for i, step := range steps.Steps {
 		if p.Executor == nil {
-			p.Say(fmt.Sprintf("%s: %3d %s", source.Name, i+1, step))
+			p.Say(fmt.Sprintf("%s: %3d %s%s", source.Name, i+1, step, p.compared(step)))
 		}
-		record.Steps = append(record.Steps, StepSummary{Action: step.Action.String(), Reason: step.Reason, Line: step.Line})
+		record.Steps = append(record.Steps, StepSummary{Action: step.Action.String(), Reason: step.Reason, Line: step.Origin.Line})
 	}
 	if p.Executor != nil {
 		next := 0
-		p.Executor.Apply(ctx, plan, func(o apply.Outcome) {
+		p.Executor.Apply(ctx, steps, func(o apply.Outcome) {
 			record.Steps[next].Result = string(o.Result)
 			if o.Err != nil {
 				record.Steps[next].Error = o.Err.Error()
@@ -220,33 +243,49 @@ func (p *Provisioner) apply(ctx context.Context, source userdata.Source) {
 			}
 			next++
 		})
+		if err := p.ignition(ctx, source, kind); err != nil {
+			say(plan.Error, "error: "+err.Error())
+		}
 		p.Say(source.Name + ": " + record.count())
+		p.remember(source, kind)
 	}
 	p.summary.Sources = append(p.summary.Sources, record)
 }
 
-func severity(o apply.Outcome) cloudconfig.Severity {
-	if o.Result == apply.Failed {
-		return cloudconfig.Error
+// compared is how a step stands to the machine, as the end of its line.
+func (p *Provisioner) compared(step plan.Step) string {
+	if p.Compare == nil {
+		return ""
 	}
-	return cloudconfig.Warning
+	c := p.Compare(step)
+	if c.Detail == "" {
+		return ": " + string(c.State)
+	}
+	return ": " + string(c.State) + ", " + c.Detail
+}
+
+func severity(o apply.Outcome) plan.Severity {
+	if o.Result == apply.Failed {
+		return plan.Error
+	}
+	return plan.Warning
 }
 
 func describe(o apply.Outcome) string {
 	text := fmt.Sprintf("%s: %v (%s)", severity(o), o.Err, o.Step.Reason)
-	if o.Step.Line > 0 {
-		text = fmt.Sprintf("line %d: %s", o.Step.Line, text)
+	if o.Step.Origin.Line > 0 {
+		text = fmt.Sprintf("line %d: %s", o.Step.Origin.Line, text)
 	}
 	return text
 }
 
 // plan compiles a source with the machine's facts and says what is wrong with
 // it.
-func (p *Provisioner) plan(source userdata.Source, say func(cloudconfig.Severity, string)) (cloudconfig.Kind, cloudconfig.Plan) {
+func (p *Provisioner) plan(source userdata.Source, say func(plan.Severity, string)) (cloudconfig.Kind, plan.Plan) {
 	facts := p.facts(source)
 	data, err := cloudconfig.Gunzip(source.Data)
 	if err != nil {
-		say(cloudconfig.Error, "error: "+err.Error()+"; only the platform's metadata is applied")
+		say(plan.Error, "error: "+err.Error()+"; only the platform's metadata is applied")
 		return cloudconfig.KindUnknown, cloudconfig.Compile(cloudconfig.Config{}, facts)
 	}
 	kind := cloudconfig.Detect(data)
@@ -255,34 +294,31 @@ func (p *Provisioner) plan(source userdata.Source, say func(cloudconfig.Severity
 		return kind, p.cloudConfig(data, facts, say)
 	case cloudconfig.KindScript:
 		return kind, cloudconfig.CompileScript(cloudconfig.Substitute(data, facts.Metadata.Addresses), facts)
+	case cloudconfig.KindMultipart:
+		compiled, report := format.Multipart(data, facts)
+		sayReport(report, say)
+		return kind, compiled
 	case cloudconfig.KindIgnition:
-		say(cloudconfig.Error, "error: this is an Ignition config, and Ignition is NOT APPLIED by this version; write it as #cloud-config")
+		p.Say(source.Name + ": this is an Ignition config; it is applied on the first boot only")
 	case cloudconfig.KindUnknown:
-		say(cloudconfig.Error, "line 1: error: must be \"#cloud-config\" or begin with \"#!\": "+cloudconfig.UnknownHint(data))
+		say(plan.Error, "line 1: error: must be \"#cloud-config\" or begin with \"#!\": "+cloudconfig.UnknownHint(data))
 	}
 	return kind, cloudconfig.Compile(cloudconfig.Config{}, facts)
 }
 
-func (p *Provisioner) cloudConfig(data []byte, facts cloudconfig.Facts, say func(cloudconfig.Severity, string)) cloudconfig.Plan {
+func (p *Provisioner) cloudConfig(data []byte, facts cloudconfig.Facts, say func(plan.Severity, string)) plan.Plan {
 	doc := cloudconfig.Parse(cloudconfig.Substitute(data, facts.Metadata.Addresses))
-	plan := cloudconfig.Compile(doc.Config, facts)
-	for _, entry := range messages(doc, plan) {
-		say(entry.Severity, entry.String())
-	}
-	return plan
+	compiled := cloudconfig.Compile(doc.Config, facts)
+	sayReport(format.Messages(doc, compiled), say)
+	return compiled
 }
 
-// messages returns what to say about a document. Where the plan says what
-// became of a bad value, the validator's shorter word for it is left out.
-func messages(doc cloudconfig.Document, plan cloudconfig.Plan) cloudconfig.Report {
-	explained := map[int]bool{}
-	for _, entry := range plan.Problems {
-		explained[entry.Line] = true
+func sayReport(report plan.Report, say func(plan.Severity, string)) {
+	for _, problem := range report {
+		if !problem.Formal {
+			say(problem.Severity, problem.WithHint())
+		}
 	}
-	all := slices.DeleteFunc(slices.Concat(doc.Report, doc.Salvage), func(e cloudconfig.Entry) bool {
-		return e.Formal || (e.Severity == cloudconfig.Error && explained[e.Line])
-	})
-	return append(all, plan.Problems...).Sorted()
 }
 
 func (p *Provisioner) facts(source userdata.Source) cloudconfig.Facts {

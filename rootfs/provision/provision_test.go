@@ -28,6 +28,7 @@ func (m machine) do(call string) error                         { *m.calls = appe
 func (m machine) Hostname() (string, error)                    { return "localhost", nil }
 func (m machine) SetHostname(name string) error                { return m.do("hostname " + name) }
 func (m machine) Reload(context.Context) error                 { return m.do("reload") }
+func (m machine) Active(context.Context, string) (bool, error) { return false, nil }
 func (m machine) Start(_ context.Context, u string) error      { return m.do("begin " + u) }
 func (m machine) Command(_ context.Context, v, u string) error { return m.do(v + " " + u) }
 
@@ -38,7 +39,7 @@ type world struct {
 	events []string // what happened, in order
 }
 
-func newWorld(t *testing.T, network []Interface, sources ...userdata.Source) *world {
+func newWorld(t testing.TB, network []Interface, sources ...userdata.Source) *world {
 	t.Helper()
 	w := &world{root: t.TempDir()}
 	write(t, w.root, "/etc/passwd", "root:x:0:0::/root:/bin/sh\ncore:x:500:500::/home/core:/bin/sh\n")
@@ -67,7 +68,7 @@ func newWorld(t *testing.T, network []Interface, sources ...userdata.Source) *wo
 	return w
 }
 
-func write(t *testing.T, root, path, content string) {
+func write(t testing.TB, root, path, content string) {
 	t.Helper()
 	full := filepath.Join(root, path)
 	if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
@@ -203,7 +204,6 @@ func TestBadUserDataLetsTheOwnerIn(t *testing.T) {
 		says       []string
 	}{
 		{"syntax", "#cloud-config\nssh_authorized_keys: [k]\ncoreos:\n  units: [\n", []string{"s: line 4: error:", `"units" (lines 4 to 4) can not be read`, "2 errors in the document"}},
-		{"ignition", `{"ignition":{"version":"3.4.0"}}`, []string{"Ignition is NOT APPLIED"}},
 		{"header", "\n#cloud-config\n", []string{`line 1: error: must be "#cloud-config"`, "empty lines before"}},
 		{"gzip", "\x1f\x8bnot gzip", []string{"decompress gzip"}},
 		{"file", "#cloud-config\nwrite_files: [{path: /etc/passwd/x, content: y}]\n", []string{"s: line 2: error: write /etc/passwd/x", "1 FAILED"}},
@@ -232,9 +232,9 @@ write_files: [{path: /a, encoding: b64, content: "?"}]
 `)})
 	w.Run(context.Background())
 	want := []string{
-		"s: line 3: error: invalid value maybe",
+		"s: line 3: error: invalid value maybe; it must be one of on, off, readonly",
 		`s: line 4: error: coreos.update.reboot_strategy: "sometimes" is not one of etcd-lock, reboot, off, best-effort; it is not set`,
-		`s: line 5: warning: unrecognized key "colour"`,
+		`s: line 5: warning: unrecognized key "colour"; it is ignored`,
 		`s: line 5: error: coreos.units[0].command: "begin" is not a command of a unit; it is not run`,
 		`s: line 6: error: write_files[0].content: decode base64: illegal base64 data at input byte 0; /a is not written`,
 		"reload",
@@ -333,6 +333,7 @@ func TestProgram(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "good", "#cloud-config\nhostname: box\n")
 	write(t, dir, "bad", "#cloud-config\nhostnam: box\n")
+	write(t, dir, "parts", "Content-Type: multipart/mixed; boundary=b\n\n--b\n\n#cloud-config\nhostnam: a\n--b\n\n#!/bin/sh\n--b--\n")
 	tests := []struct {
 		args []string
 		code int
@@ -340,7 +341,9 @@ func TestProgram(t *testing.T) {
 	}{
 		{[]string{"--validate", "--from-file", dir + "/good"}, 0, ""},
 		{[]string{"-validate", "-from-file=" + dir + "/bad"}, 1, "line 2: warning: unrecognized key \"hostnam\"\n"},
-		{[]string{"--dry-run", "--from-file", dir + "/good"}, 0, "  1 set hostname box (hostname, line 2)\n"},
+		{[]string{"--validate", "--from-file", dir + "/parts"}, 1, "line 6: warning: part 1: unrecognized key \"hostnam\"\n"},
+		{[]string{"--dry-run", "--from-file", dir + "/parts"}, 0, "run script \"#!/bin/sh\" (part 2 is a script, line 9): runs"},
+		{[]string{"--dry-run", "--from-file", dir + "/good"}, 0, "  1 set hostname box (hostname, line 2, column 1): differs, "},
 		{[]string{"--dry-run", "--from-file", "-"}, 1, "standard input: line 1: error: must be"},
 		{[]string{"--dry-run", "--ignore-failure", "--from-file", "-"}, 0, ""},
 		{[]string{"--from-file", dir + "/none"}, 1, ""},

@@ -15,12 +15,10 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/coracle-os/coracle/initrd/modules"
-	"github.com/coracle-os/coracle/rootfs/control"
 	"github.com/coracle-os/coracle/rootfs/network/state"
-	"github.com/coracle-os/coracle/rootfs/unit/specifier"
+	"github.com/coracle-os/coracle/rootfs/provision/apply"
+	"github.com/coracle-os/coracle/rootfs/provision/running"
 	"github.com/coracle-os/coracle/rootfs/userdata/platform"
 )
 
@@ -31,60 +29,10 @@ const (
 	fetchArgument = "coreos-cloudinit-fetch"
 )
 
-// system is the running machine, as package apply sees it.
-type system struct{}
-
-func (system) Hostname() (string, error)     { return os.Hostname() }
-func (system) SetHostname(name string) error { return unix.Sethostname([]byte(name)) }
-
-// host is what specifiers stand for that an [Install] section may use.
-func host() specifier.Host {
-	id := func(path string) string {
-		data, _ := os.ReadFile(path)
-		return strings.ReplaceAll(strings.TrimSpace(string(data)), "-", "")
-	}
-	name, _ := os.Hostname()
-	return specifier.Host{MachineID: id("/etc/machine-id"), BootID: id("/proc/sys/kernel/random/boot_id"), Hostname: name}
-}
-
-func (system) Reload(ctx context.Context) error {
-	_, err := control.Client{}.Collect(ctx, control.Request{Verb: control.DaemonReload})
-	return err
-}
-
-func (system) Start(ctx context.Context, unit string) error {
-	return ask(ctx, control.Request{Verb: control.Start, Units: []string{unit}, Flags: control.Flags{NoBlock: true}})
-}
-
-func (system) Command(ctx context.Context, verb, unit string) error {
-	verbs := map[string]control.Verb{
-		"start": control.Start, "stop": control.Stop, "restart": control.Restart, "reload": control.Reload,
-		"try-restart": control.TryRestart, "reload-or-restart": control.ReloadOrRestart,
-		"reload-or-try-restart": control.TryReloadRestart,
-	}
-	v, ok := verbs[verb]
-	if !ok {
-		return fmt.Errorf("%q is not a command of a unit", verb)
-	}
-	return ask(ctx, control.Request{Verb: v, Units: []string{unit}})
-}
-
-// ask sends a request and turns a job that did not end well into an error.
-func ask(ctx context.Context, req control.Request) error {
-	all, err := control.Client{}.Collect(ctx, req)
-	if err != nil {
-		return err
-	}
-	for _, result := range all.Results {
-		switch {
-		case result.Error != nil:
-			return result.Error
-		case slices.Contains([]string{"done", "queued", "skipped"}, result.Job):
-		default:
-			return fmt.Errorf("the job ended as %q %s: see systemctl status %s", result.Job, result.Detail, result.Unit)
-		}
-	}
-	return nil
+// NewExecutor returns an executor for the running machine that leaves scripts
+// in workspace and the SSH keys it gives in the set keyName.
+func NewExecutor(workspace, keyName string) *apply.Executor {
+	return &apply.Executor{Root: "/", Machine: running.Machine{}, Now: time.Now, Host: running.Host, KeyName: keyName, Workspace: workspace}
 }
 
 func commandLine() string {
@@ -129,7 +77,7 @@ func fetchBy(program string, args ...string) func(context.Context, string) ([]by
 func askBy(program string, say func(string)) func(context.Context, platform.Name) (platform.Result, error) {
 	return func(ctx context.Context, name platform.Name) (result platform.Result, err error) {
 		var out bytes.Buffer
-		last, err := runSaying(ctx, &out, say, program, platform.Program, string(name))
+		last, err := runSaying(ctx, nil, &out, say, program, platform.Program, string(name))
 		switch {
 		case err != nil && ctx.Err() != nil:
 			return result, fmt.Errorf("get the metadata of platform %s: no answer in time", name)
@@ -145,12 +93,24 @@ func askBy(program string, say func(string)) func(context.Context, platform.Name
 	}
 }
 
+// ignitionBy returns a function that has the program ignition, which says on the
+// console itself what it does, apply a config.
+func ignitionBy(program string, say func(string)) func(context.Context, string, []byte) error {
+	return func(ctx context.Context, name string, data []byte) error {
+		last, err := runSaying(ctx, bytes.NewReader(data), io.Discard, say, program, "ignition", "-config", name)
+		if err != nil && last != "" {
+			return errors.New(last)
+		}
+		return err
+	}
+}
+
 // runSaying runs a program and hands its messages on, but for the last one of a
 // program that failed, which it returns.
-func runSaying(ctx context.Context, out io.Writer, say func(string), name string, args ...string) (last string, err error) {
+func runSaying(ctx context.Context, in io.Reader, out io.Writer, say func(string), name string, args ...string) (last string, err error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.WaitDelay = time.Second
-	cmd.Stdout = out
+	cmd.Stdin, cmd.Stdout = in, out
 	pipe, err := cmd.StderrPipe()
 	if err != nil {
 		return "", err
@@ -181,7 +141,7 @@ func reportBy(ctx context.Context, program string, name platform.Name, failure s
 	if failure != "" {
 		args = []string{platform.Program, "-failed", failure, string(name)}
 	}
-	last, err := runSaying(ctx, io.Discard, func(string) {}, program, args...)
+	last, err := runSaying(ctx, nil, io.Discard, func(string) {}, program, args...)
 	if err != nil && last != "" {
 		return errors.New(last)
 	}

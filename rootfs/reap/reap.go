@@ -39,6 +39,7 @@ type Reaper struct {
 	mu     sync.Mutex
 	owners map[int]func(Exit)
 	before func()
+	paused bool
 }
 
 // New returns a Reaper. before, when not nil, runs after a child has ended and
@@ -85,11 +86,27 @@ func (r *Reaper) Forget(pid int) {
 	delete(r.owners, pid)
 }
 
+// Expects reports whether the end of a registered process is still to come; it
+// is false from when the process was collected.
+func (r *Reaper) Expects(pid int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.owners[pid] != nil
+}
+
 // Registered returns how many processes have an owner.
 func (r *Reaper) Registered() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.owners)
+}
+
+// Pause leaves children that end to whoever is process 1 next: none is collected
+// until Pause(false). Children can be started all the same.
+func (r *Reaper) Pause(on bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.paused = on
 }
 
 // Sweep collects every child that has ended and returns how many there were.
@@ -108,6 +125,9 @@ func (r *Reaper) one() bool {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.paused {
+		return false
+	}
 	var ws syscall.WaitStatus
 	pid, err := wait4(&ws)
 	if err != nil || pid <= 0 {

@@ -23,6 +23,9 @@ func (p Plan) Namespaces() error {
 	if p.Network {
 		how |= unix.CLONE_NEWNET
 	}
+	if p.IPC {
+		how |= unix.CLONE_NEWIPC
+	}
 	if p.Hostname {
 		how |= unix.CLONE_NEWUTS
 	}
@@ -45,6 +48,10 @@ func (p Plan) Namespaces() error {
 }
 
 func (p Plan) mounts() error {
+	if p.Proc != "" {
+		// A kernel or a container that cannot do that leaves it as it is, as systemd does.
+		_ = unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, p.Proc)
+	}
 	if p.Devices {
 		if err := devices(); err != nil {
 			return err

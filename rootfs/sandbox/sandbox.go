@@ -4,8 +4,7 @@
 // rootfs/spawn calls it between clone and execve.
 //
 // New is pure and says what is to be done; Apply does it. Left out on purpose:
-// everything that needs seccomp (SystemCallFilter= and its relatives), user
-// namespaces, images, credentials and device rules of control groups.
+// user namespaces, images and device rules of control groups.
 package sandbox
 
 import (
@@ -27,6 +26,9 @@ type Plan struct {
 	Mounts   bool     `json:",omitempty"` // a mount namespace, even without rules
 	Drop     uint64   `json:",omitempty"` // capabilities to drop from the bounding set
 	Ambient  uint64   `json:",omitempty"` // capabilities that another user keeps
+	IPC      bool     `json:",omitempty"` // System V IPC and message queues of its own
+	Proc     string   `json:",omitempty"` // options of a /proc of its own; "" for that of the machine
+	Programs [][]byte `json:",omitempty"` // for seccomp(2), in the order of loading
 }
 
 // Access is what a process may do with a path and all below it.
@@ -55,13 +57,13 @@ type Bind struct {
 
 // Zero tells if there is nothing to do.
 func (p Plan) Zero() bool {
-	return !p.namespaces() && p.Drop == 0 && p.Ambient == 0
+	return !p.namespaces() && p.Drop == 0 && p.Ambient == 0 && len(p.Programs) == 0
 }
 
-func (p Plan) namespaces() bool { return p.mountNamespace() || p.Network || p.Hostname }
+func (p Plan) namespaces() bool { return p.mountNamespace() || p.Network || p.Hostname || p.IPC }
 
 func (p Plan) mountNamespace() bool {
-	return len(p.Rules)+len(p.Binds)+len(p.Private) > 0 || p.Devices || p.Mounts
+	return len(p.Rules)+len(p.Binds)+len(p.Private) > 0 || p.Devices || p.Mounts || p.Proc != ""
 }
 
 // New plans the sandbox of a unit. private are the directories that become
@@ -69,7 +71,10 @@ func (p Plan) mountNamespace() bool {
 // owns, such as StateDirectory=.
 func New(s unit.Sandbox, private, writable []string) Plan {
 	p := Plan{Devices: s.PrivateDevices, Network: s.PrivateNetwork, Hostname: s.ProtectHostname, Mounts: s.PrivateMounts,
-		Drop: s.DropCapabilities, Ambient: s.AmbientCapabilities}
+		Drop: s.Dropped(), Ambient: s.AmbientCapabilities, IPC: s.PrivateIPC, Proc: procOptions(s)}
+	for _, c := range s.Restricted().Compile() {
+		p.Programs = append(p.Programs, c.Bytes())
+	}
 	add := func(a Access, list ...string) {
 		for _, f := range list {
 			p.Rules = append(p.Rules, Rule{Path: f, Access: a, Optional: true})
@@ -125,29 +130,20 @@ func New(s unit.Sandbox, private, writable []string) Plan {
 	for _, b := range s.Binds {
 		p.Binds = append(p.Binds, Bind{b.From, b.To, b.ReadOnly, b.Optional})
 	}
-	p.Drop |= implied(s)
 	p.Rules = order(p.Rules)
 	return p
 }
 
-// implied are the capabilities that settings take away.
-func implied(s unit.Sandbox) uint64 {
-	var drop uint64
-	for _, c := range []struct {
-		on    bool
-		names []string
-	}{
-		{s.PrivateDevices, []string{"CAP_MKNOD", "CAP_SYS_RAWIO"}}, {s.ProtectKernelModules, []string{"CAP_SYS_MODULE"}},
-		{s.ProtectKernelLogs, []string{"CAP_SYSLOG"}}, {s.ProtectClock, []string{"CAP_SYS_TIME", "CAP_WAKE_ALARM"}},
-	} {
-		for _, n := range c.names {
-			if c.on {
-				bit, _ := unit.Capability(n)
-				drop |= 1 << bit
-			}
-		}
+// procOptions are the mount options of ProtectProc= and ProcSubset=.
+func procOptions(s unit.Sandbox) string {
+	var list []string
+	if s.ProtectProc != "" && s.ProtectProc != "default" {
+		list = append(list, "hidepid="+s.ProtectProc)
 	}
-	return drop
+	if s.ProcSubset == "pid" {
+		list = append(list, "subset=pid")
+	}
+	return strings.Join(list, ",")
 }
 
 // order puts the outer paths first. Of several rules for one path the strictest

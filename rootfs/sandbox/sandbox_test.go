@@ -17,6 +17,10 @@ func TestNew(t *testing.T) {
 	want := Plan{Rules: []Rule{{"/", Read, true}, {"/dev", Write, true}, {"/home", Hidden, true}, {"/proc", Write, true}, {"/root", Hidden, true},
 		{"/run/user", Hidden, true}, {"/srv/x", Write, true}, {"/sys", Write, true}, {"/var/a", Hidden, false}, {"/var/lib/own", Write, true}},
 		Devices: true, Drop: 1 | 1<<27 | 1<<17}
+	if len(p.Programs) != 1 { // PrivateDevices= takes system calls away, too
+		t.Errorf("%d seccomp programs", len(p.Programs))
+	}
+	p.Programs = nil
 	if d := cmp.Diff(want, p); d != "" {
 		t.Errorf("(-want +have):\n%s", d)
 	}

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"syscall"
@@ -63,6 +64,9 @@ func (m *Machine) mainEnded(e reap.Exit) {
 	}
 	m.mainCommands = nil
 	idle := m.control == 0
+	if m.cfg.ExitOfGroup && m.state == Running && m.host.Populated() {
+		return // GroupEmpty goes on
+	}
 	switch m.state {
 	case StartPost, Reload, Stop:
 		if idle {
@@ -104,17 +108,15 @@ func (m *Machine) mainEndedInStart(r Result) {
 
 // logExit records an end that is not clean.
 func (m *Machine) logExit(who string, e reap.Exit, r Result) {
-	if r == Success && e.Status == 0 && e.Signal == 0 {
+	if r == Success {
 		return
 	}
-	code, status := "exited", strconv.Itoa(e.Status)
+	code, status := "exited", strconv.Itoa(e.Status)+"/"+cmp.Or(StatusName(e.Status), "n/a")
 	if e.Signal != 0 {
-		code, status = "killed", signalName(e.Signal)
+		code, status = "killed", strconv.Itoa(int(e.Signal))+"/"+signalName(e.Signal)
 		if e.Core {
 			code = "dumped"
 		}
-	} else if name := StatusName(e.Status); name != "" {
-		status += "/" + name
 	}
 	m.host.Log("%s process exited, code=%s, status=%s", who, code, status)
 }
@@ -126,9 +128,15 @@ func (m *Machine) controlEnded(e reap.Exit) {
 	if command.IgnoreFailure {
 		r = Success
 	}
-	m.logExit("Control", e, r)
-	if m.state == Condition && r == ExitCode && e.Status < 255 {
-		r = SkipCondition
+	who := "Control"
+	if m.state == Condition {
+		who = "Condition check"
+		if r == ExitCode && e.Status < 255 {
+			r = SkipCondition
+		}
+	}
+	if r != SkipCondition {
+		m.logExit(who, e, r)
 	}
 	if m.state == Reload {
 		m.reloadResult = r
@@ -260,7 +268,7 @@ func (m *Machine) Elapsed(t Timer) {
 	switch m.state {
 	case Condition, StartPre, Start, StartPost:
 		m.host.Log("%s operation timed out. Terminating.", m.state)
-		m.enterSignal(StopSigterm, Timeout)
+		m.enterSignal(late(m.cfg.TimeoutStartFailure), Timeout)
 	case Running:
 		m.host.Log("Service reached runtime time limit. Stopping.")
 		m.enterStop(Timeout)
@@ -273,8 +281,15 @@ func (m *Machine) Elapsed(t Timer) {
 		m.enterRunning(Success)
 	case Stop:
 		m.host.Log("Stopping timed out. Terminating.")
-		m.enterSignal(StopSigterm, Timeout)
-	case StopWatchdog, StopSigterm:
+		m.enterSignal(late(m.cfg.TimeoutStopFailure), Timeout)
+	case StopSigterm:
+		if m.cfg.TimeoutStopFailure == "abort" {
+			m.host.Log("State '%s' timed out. Aborting.", m.state)
+			m.enterSignal(StopWatchdog, Timeout)
+			return
+		}
+		m.killLate(StopSigkill, func() { m.enterStopPost(Timeout) })
+	case StopWatchdog:
 		m.killLate(StopSigkill, func() { m.enterStopPost(Timeout) })
 	case StopSigkill:
 		m.host.Log("Processes still around after SIGKILL. Ignoring.")
@@ -288,6 +303,17 @@ func (m *Machine) Elapsed(t Timer) {
 		m.host.Log("Processes still around after final SIGKILL. Entering failed mode.")
 		m.enterDead(Timeout, true)
 	}
+}
+
+// late is how a command ends that takes too long.
+func late(mode string) State {
+	switch mode {
+	case "abort":
+		return StopWatchdog
+	case "kill":
+		return StopSigkill
+	}
+	return StopSigterm
 }
 
 // killLate kills what did not end in time, unless the unit forbids it.

@@ -22,6 +22,14 @@ func (m *Machine) Notify(pid int, fields [][2]string) {
 			}
 		case "STATUS":
 			m.status = f[1]
+		case "ERRNO":
+			if n, err := strconv.Atoi(f[1]); err == nil && n >= 0 && n <= 4095 {
+				m.errno = n
+			}
+		case "RELOADING":
+			if f[1] == "1" {
+				m.announceReload()
+			}
 		case "WATCHDOG":
 			m.pet(f[1])
 		case "WATCHDOG_USEC":
@@ -63,8 +71,19 @@ func (m *Machine) hears(pid int) bool {
 
 func (m *Machine) ready() {
 	m.notified = true
-	if m.cfg.Type == unit.Notify && m.state == Start {
+	switch {
+	case m.cfg.Type == unit.Notify && m.state == Start:
 		m.enterStartPost()
+	case m.state == Reload && m.control == 0: // it had announced it by itself
+		m.enterRunning(Success)
+	}
+}
+
+// announceReload is a service that reads its configuration again unasked.
+func (m *Machine) announceReload() {
+	if m.state == Running {
+		m.set(Reload)
+		m.arm(m.cfg.TimeoutStart)
 	}
 }
 

@@ -7,7 +7,7 @@
 // It follows systemd.service(5) and systemd.kill(5) with the details recorded
 // from systemd 252: which failure a unit's result keeps, when ExecStop= is
 // skipped, what a timeout does in each state. Left out on purpose: Type=dbus,
-// bus names, the file descriptor store and RestartSteps=.
+// and bus names.
 package service
 
 import (
@@ -144,6 +144,9 @@ type Host interface {
 	// what was there for this run, such as the runtime directory.
 	// restarting tells that it will be started again by itself.
 	Ended(restarting bool)
+	// Restarting reports whether somebody has asked for a restart, of which
+	// the present stop is the first half.
+	Restarting() bool
 	// Log records what people should know.
 	Log(format string, args ...any)
 }
@@ -174,6 +177,7 @@ type Machine struct {
 	mainExited     bool
 	watchdog       time.Duration
 	status         string
+	errno          int
 	restarts       int
 }
 
@@ -206,6 +210,9 @@ func (m *Machine) MainExit() (reap.Exit, bool) { return m.mainExit, m.mainExited
 
 // StatusText returns the STATUS= that the service last sent.
 func (m *Machine) StatusText() string { return m.status }
+
+// Errno returns the ERRNO= that the service last sent, or 0.
+func (m *Machine) Errno() int { return m.errno }
 
 // Restarts returns how often the service was restarted by itself since it was
 // last started by request.

@@ -106,6 +106,7 @@ func (f *fake) Adopt(pid int)          { f.log("adopt %d", pid) }
 func (f *fake) WatchPIDFile(on bool)   {}
 func (f *fake) Changed(from, to State) { f.log("%s (%s)", to, to.Active()) }
 func (f *fake) Ended(bool)             {}
+func (f *fake) Restarting() bool       { return false }
 func (f *fake) Log(s string, a ...any) { f.log("log: "+s, a...) }
 
 // scenario runs one file: a unit, a line "---", then what happens (lines at
@@ -167,7 +168,7 @@ func event(m *Machine, f *fake, w []string) error {
 	case "reload":
 		return m.Reload()
 	case "refuse":
-		m.RefuseStart(StartLimitHit)
+		m.RefuseStart(false, StartLimitHit)
 	case "reset":
 		m.Reset()
 	case "exit": // exit PID CODE-or-signal [core]

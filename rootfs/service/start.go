@@ -19,7 +19,7 @@ func (m *Machine) Start(again bool) error {
 	m.result, m.reloadResult = Success, Success
 	m.forbidRestart, m.willRestart, m.notified, m.stopping = false, false, false, false
 	m.main, m.control, m.mainKnown, m.mainExited = 0, 0, false, false
-	m.mainCommands, m.status = nil, ""
+	m.mainCommands, m.status, m.errno = nil, "", 0
 	m.watchdog = m.cfg.Watchdog
 	if again {
 		m.restarts++
@@ -31,8 +31,12 @@ func (m *Machine) Start(again bool) error {
 	return nil
 }
 
-// RefuseStart makes the service fail without having run, because of r.
-func (m *Machine) RefuseStart(r Result) {
+// RefuseStart makes the service fail without having run, because of r. again is
+// as for Start.
+func (m *Machine) RefuseStart(again bool, r Result) {
+	if again {
+		m.restarts++
+	}
 	m.fail(r)
 	m.enterDead(r, false)
 }
@@ -189,10 +193,10 @@ func (m *Machine) good() bool {
 	if m.main > 0 {
 		return true
 	}
-	if m.mainKnown {
+	if m.mainKnown && !m.cfg.ExitOfGroup {
 		return false
 	}
-	return m.cfg.Type == unit.Forking && m.host.Populated()
+	return (m.cfg.Type == unit.Forking || m.cfg.ExitOfGroup) && m.host.Populated()
 }
 
 // environment returns the variables that come from the machine's state.
@@ -204,7 +208,13 @@ func (m *Machine) environment() []string {
 	if m.phase != ExecStop && m.phase != ExecStopPost {
 		return env
 	}
-	env = append(env, "SERVICE_RESULT="+string(m.result))
+	return append(env, m.Outcome()...)
+}
+
+// Outcome returns the variables that tell ExecStop= and others how the service
+// ended: SERVICE_RESULT, and EXIT_CODE and EXIT_STATUS of its main process.
+func (m *Machine) Outcome() []string {
+	env := []string{"SERVICE_RESULT=" + string(m.result)}
 	if m.mainExited {
 		code, status := "exited", strconv.Itoa(m.mainExit.Status)
 		if m.mainExit.Signal != 0 {

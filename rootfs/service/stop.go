@@ -1,6 +1,7 @@
 package service
 
 import (
+	"math"
 	"strings"
 	"syscall"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/coracle-os/coracle/rootfs/unit"
+	"github.com/coracle-os/coracle/rootfs/unit/timespan"
 )
 
 // Stop ends the service; it will not restart by itself. A service that is down
@@ -66,6 +68,9 @@ func (m *Machine) kill(s State) bool {
 		return false
 	}
 	sig, final := m.cfg.KillSignal, false
+	if m.host.Restarting() {
+		sig = m.cfg.RestartKillSignal
+	}
 	switch s {
 	case StopWatchdog, FinalWatchdog:
 		sig = m.cfg.WatchdogSignal
@@ -119,18 +124,41 @@ func (m *Machine) enterDead(r Result, mayRestart bool) {
 		end = Dead
 	}
 	m.main, m.control = 0, 0
+	switch m.result {
+	case Success:
+		m.host.Log("Deactivated successfully.")
+	case SkipCondition:
+		m.host.Log("Skipped due to '%s'.", m.result)
+	default:
+		m.host.Log("Failed with result '%s'.", m.result)
+	}
 	m.willRestart = mayRestart && m.restartWanted()
 	m.host.Ended(m.willRestart)
 	m.set(end)
 	if m.willRestart {
 		m.set(AutoRestart)
-		after := m.cfg.RestartSec
+		after := m.pause()
 		if after <= 0 { // a timer that elapses at once, not one that is cleared
 			after = time.Microsecond
 		}
 		m.arm(after)
 	}
 	m.forbidRestart = false
+}
+
+// pause is how long to wait before the next restart: RestartSec=, or with
+// RestartSteps= longer each time until it is RestartMaxDelaySec=, as systemd 254
+// and later have it.
+func (m *Machine) pause() time.Duration {
+	low, high, steps := m.cfg.RestartSec, m.cfg.RestartMaxDelay, m.cfg.RestartSteps
+	switch n := m.restarts; { // those before the next one
+	case n < 1 || steps < 1 || low <= 0 || high == timespan.Infinity || low >= high:
+		return low
+	case n >= steps:
+		return high
+	default:
+		return time.Duration(float64(low) * math.Pow(float64(high)/float64(low), float64(n)/float64(steps)))
+	}
 }
 
 // restartWanted applies Restart= and the exit statuses around it.

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -122,6 +123,9 @@ func listen(cfg *unit.Socket, l unit.Listen, owner Owner) (int, error) {
 		if backlog <= 0 {
 			backlog = unix.SOMAXCONN
 		}
+		if family != unix.AF_UNIX && kind == unix.SOCK_STREAM {
+			tcpOptions(fd, cfg)
+		}
 		err = unix.Listen(fd, backlog)
 	}
 	if err != nil {
@@ -182,7 +186,49 @@ func options(fd, family int, cfg *unit.Socket) error {
 		set(cfg.PassCredentials, unix.SOL_SOCKET, unix.SO_PASSCRED, 1),
 		set(cfg.ReceiveBuffer > 0, unix.SOL_SOCKET, unix.SO_RCVBUF, int(cfg.ReceiveBuffer)),
 		set(cfg.SendBuffer > 0, unix.SOL_SOCKET, unix.SO_SNDBUF, int(cfg.SendBuffer)),
+		set(cfg.Priority > 0, unix.SOL_SOCKET, unix.SO_PRIORITY, cfg.Priority),
+		set(cfg.Mark > 0, unix.SOL_SOCKET, unix.SO_MARK, cfg.Mark),
+		set(cfg.IPTOS > 0 && family == unix.AF_INET, unix.IPPROTO_IP, unix.IP_TOS, cfg.IPTOS),
+		set(cfg.IPTTL > 0 && family == unix.AF_INET, unix.IPPROTO_IP, unix.IP_TTL, cfg.IPTTL),
+		set(cfg.IPTTL > 0 && family == unix.AF_INET6, unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, cfg.IPTTL),
 		device(fd, cfg.BindToDevice))
+}
+
+// tcpOptions sets those that only streams over IP have. One that the kernel does
+// not take is no reason not to listen.
+func tcpOptions(fd int, cfg *unit.Socket) {
+	for option, v := range map[int]time.Duration{unix.TCP_KEEPIDLE: cfg.KeepAliveTime, unix.TCP_KEEPINTVL: cfg.KeepAliveInterval,
+		unix.TCP_DEFER_ACCEPT: cfg.DeferAccept} {
+		if v > 0 {
+			_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, option, int(v/time.Second))
+		}
+	}
+	if cfg.KeepAliveProbes > 0 {
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, cfg.KeepAliveProbes)
+	}
+	if cfg.TCPCongestion != "" {
+		_ = unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, cfg.TCPCongestion)
+	}
+}
+
+// Flush throws away what came in at descriptors and nobody read.
+func Flush(fds []int) {
+	buf := make([]byte, 2048)
+	const most = 1024 // what comes in faster is left
+	for _, fd := range fds {
+		if err := unix.SetNonblock(fd, true); err != nil {
+			continue
+		}
+		for range most {
+			if conn, _, err := unix.Accept4(fd, unix.SOCK_CLOEXEC); err == nil {
+				unix.Close(conn)
+				continue
+			}
+			if n, err := unix.Read(fd, buf); err != nil || n == 0 {
+				break
+			}
+		}
+	}
 }
 
 func device(fd int, name string) error {

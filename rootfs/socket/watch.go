@@ -27,11 +27,16 @@ func NewWatcher() (*Watcher, error) {
 }
 
 // Arm asks for one call of ready when something can be read from fd.
-func (w *Watcher) Arm(fd int, ready func()) error {
+func (w *Watcher) Arm(fd int, ready func()) error { return w.arm(fd, unix.EPOLLIN, ready) }
+
+// ArmHangup asks for one call of gone when the other end of fd is closed.
+func (w *Watcher) ArmHangup(fd int, gone func()) error { return w.arm(fd, 0, gone) }
+
+func (w *Watcher) arm(fd int, events uint32, ready func()) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.ready[int32(fd)] = ready
-	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT, Fd: int32(fd)}
+	ev := unix.EpollEvent{Events: events | unix.EPOLLONESHOT, Fd: int32(fd)}
 	err := unix.EpollCtl(w.fd, unix.EPOLL_CTL_ADD, fd, &ev)
 	if errors.Is(err, unix.EEXIST) {
 		err = unix.EpollCtl(w.fd, unix.EPOLL_CTL_MOD, fd, &ev)

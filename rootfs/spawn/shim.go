@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/coracle-os/coracle/rootfs/sandbox"
+	"github.com/coracle-os/coracle/rootfs/unit"
 )
 
 // ShimName is the name (argv[0]) under which the init binary runs Shim.
@@ -34,8 +35,11 @@ type shim struct {
 	ttyFDs  []int
 	groups  []int
 	user    *[2]int
+	root    string
 	dir     string
 	sandbox sandbox.Plan
+
+	scheduling *unit.Scheduling
 }
 
 type limit struct {
@@ -55,10 +59,15 @@ func Shim(args []string, stderr io.Writer) int {
 	}
 	runtime.LockOSThread() // namespaces and capabilities are the thread's
 	if status, err := s.apply(); err != nil {
+		signal.Ignore(unix.SIGPIPE) // the exit status tells it, too, whoever reads the words
 		fmt.Fprintf(stderr, "Failed to set up %s: %v\n", rest[0], err)
 		return status
 	}
-	err = syscall.Exec(rest[0], rest[1:], s.environment(os.Environ()))
+	err = s.sandbox.Exec(rest[0], rest[1:], s.environment(os.Environ()), StatusExec)
+	if e := (*sandbox.LoadError)(nil); errors.As(err, &e) {
+		fmt.Fprintf(stderr, "Failed to set up %s: %v\n", rest[0], err)
+		return StatusSeccomp
+	}
 	fmt.Fprintf(stderr, "Failed to execute %s: %v\n", rest[0], err)
 	return StatusExec
 }
@@ -116,6 +125,10 @@ func (s *shim) word(key, value string) error {
 		_, err = fmt.Sscanf(value, "%d:%d", &s.user[0], &s.user[1])
 	case "sandbox":
 		err = json.Unmarshal([]byte(value), &s.sandbox)
+	case "scheduling":
+		err = json.Unmarshal([]byte(value), &s.scheduling)
+	case "root":
+		s.root = value
 	case "dir":
 		s.dir = value
 	default:
@@ -151,11 +164,21 @@ func (s shim) apply() (int, error) {
 			return StatusNice, fmt.Errorf("set the nice level: %w", err)
 		}
 	}
+	if s.scheduling != nil {
+		if status, err := schedule(*s.scheduling); err != nil {
+			return status, err
+		}
+	}
 	if !s.sigpipe {
 		signal.Ignore(unix.SIGPIPE)
 	}
 	if err := s.sandbox.Namespaces(); err != nil {
 		return StatusNamespace, err
+	}
+	if s.root != "" {
+		if err := unix.Chroot(s.root); err != nil {
+			return StatusNamespace, fmt.Errorf("change the root to %q: %w", s.root, err)
+		}
 	}
 	if err := s.sandbox.Bound(); err != nil {
 		return StatusCaps, err
@@ -205,6 +228,11 @@ func (s shim) credentials() (int, error) {
 	}
 	if err := s.sandbox.Raise(); err != nil {
 		return StatusCaps, err
+	}
+	if !s.nnp && len(s.sandbox.Programs) > 0 { // another user's may only be loaded so
+		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+			return StatusNewPrivs, fmt.Errorf("set no_new_privs: %w", err)
+		}
 	}
 	return 0, nil
 }

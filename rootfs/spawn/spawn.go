@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"syscall"
 
@@ -44,6 +45,12 @@ const (
 	StatusCaps      = 218
 	StatusNamespace = 226
 	StatusNewPrivs  = 227
+	StatusScheduler = 214
+	StatusAffinity  = 215
+	StatusSeccomp   = 228
+
+	StatusIOPriority  = 211
+	StatusCredentials = 243
 )
 
 // Error is a failure that counts as the exit of the process with Status: the
@@ -74,6 +81,7 @@ type Spec struct {
 	Args []string // Args[0] is the name that the program sees
 	Env  []string // NAME=value
 
+	Root        string // the directory that becomes /, with all else in it; "" is the real one
 	Dir         string // absolute; "" means /
 	DirOptional bool   // use / when Dir is not there
 	User        *User  // nil: as PID 1
@@ -84,6 +92,7 @@ type Spec struct {
 	OOMScoreAdjust *int
 	NoNewPrivs     bool
 	Sandbox        sandbox.Plan
+	Scheduling     *unit.Scheduling
 	DefaultSIGPIPE bool // otherwise SIGPIPE is ignored, as systemd does
 
 	Cgroup  int    // descriptor of the control group's directory; -1: PID 1's own
@@ -112,10 +121,36 @@ func (st Starter) fork(path string, args []string, attr *syscall.ProcAttr) (int,
 	return syscall.ForkExec(path, args, attr)
 }
 
+// crowded reports whether this process has so many open files that it cannot
+// open more while its own limit is the lower one of processes.
+func (st Starter) crowded() bool {
+	const needed = 16
+	if st.SoftFiles == 0 {
+		return false
+	}
+	fd, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, 0) // the lowest that is free
+	if err != nil {
+		return false // the start itself will say it
+	}
+	unix.Close(fd)
+	return uint64(fd)+needed > st.SoftFiles
+}
+
+// limited leaves the lowering of the limit to the shim.
+func (st Starter) limited(s Spec) (Starter, Spec) {
+	has := func(l unit.Limit) bool { return l.Resource == unix.RLIMIT_NOFILE }
+	var own syscall.Rlimit
+	if !slices.ContainsFunc(s.Limits, has) && syscall.Getrlimit(unix.RLIMIT_NOFILE, &own) == nil {
+		s.Limits = append(slices.Clone(s.Limits), unit.Limit{Resource: unix.RLIMIT_NOFILE, Soft: st.SoftFiles, Hard: own.Max})
+	}
+	st.SoftFiles = 0
+	return st, s
+}
+
 // needsShim reports whether the process must be started through Shim.
 func (s Spec) needsShim() bool {
 	return s.Umask != DefaultUmask || len(s.Limits) > 0 || s.Nice != nil || s.OOMScoreAdjust != nil || s.NoNewPrivs || !s.Sandbox.Zero() ||
-		s.DefaultSIGPIPE || len(s.Passed) > 0 || s.TTY != "" || s.User != nil && s.Dir != "" && s.Dir != "/"
+		s.Scheduling != nil || s.Root != "" || s.DefaultSIGPIPE || len(s.Passed) > 0 || s.TTY != "" || s.User != nil && s.Dir != "" && s.Dir != "/"
 }
 
 // Start starts the process and returns its id. ran, when not nil, ends (reads
@@ -131,6 +166,9 @@ func (st Starter) Start(s Spec) (pid int, ran *os.File, err error) {
 		return 0, nil, err
 	}
 	s.Dir = dir
+	if st.crowded() || st.SoftFiles > 0 && len(s.Sandbox.Programs) > 0 { // which do not let the Go runtime set it back
+		st, s = st.limited(s)
+	}
 	if s.needsShim() {
 		return st.startShim(s)
 	}
@@ -151,6 +189,9 @@ func (st Starter) Start(s Spec) (pid int, ran *os.File, err error) {
 func (s Spec) directory() (string, error) {
 	if s.Dir == "" || s.Dir == "/" {
 		return "/", nil
+	}
+	if s.Root != "" {
+		return s.Dir, nil // it is in there
 	}
 	info, err := os.Stat(s.Dir)
 	if err == nil && !info.IsDir() {
@@ -232,6 +273,11 @@ func (s Spec) words(ready int) []string {
 			w = append(w, "sandbox="+string(plan))
 		}
 	}
+	if s.Scheduling != nil {
+		if text, err := json.Marshal(s.Scheduling); err == nil {
+			w = append(w, "scheduling="+string(text))
+		}
+	}
 	if s.NoNewPrivs {
 		w = append(w, "nonewprivs=1")
 	}
@@ -254,6 +300,9 @@ func (s Spec) words(ready int) []string {
 			w = append(w, "group="+strconv.FormatUint(uint64(g), 10))
 		}
 		w = append(w, fmt.Sprintf("user=%d:%d", u.UID, u.GID))
+	}
+	if s.Root != "" {
+		w = append(w, "root="+s.Root)
 	}
 	return append(w, "dir="+s.Dir, "--", s.Path)
 }

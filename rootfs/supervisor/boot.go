@@ -23,45 +23,56 @@ const (
 // hangs does not keep the machine down.
 const firstLimit = 5 * time.Minute
 
+// The phases of a boot, which a new copy of PID 1 goes on with.
+const (
+	phaseFirst  = "first"
+	phaseSecond = "second"
+)
+
 // Boot starts the machine's units: those up to provisioning, then all. It may
 // be called from anywhere, once.
 func (s *Supervisor) Boot() {
 	s.Post(func() {
-		var once bool
-		second := func(why string) {
-			if once {
-				return
-			}
-			once = true
-			if why != "" {
-				s.log(3, "", "%s: %s; going on without it.", firstTarget, why)
-				s.cfg.Console.Status(console.Failed, firstTarget+": "+why+"; going on without it.")
-			}
-			s.bootSecond()
-		}
+		s.phase = phaseFirst
 		j, err := s.enqueue(transaction.Request{Type: transaction.Start, Unit: firstTarget})
-		switch {
-		case err != nil:
-			second(err.Error())
-		case j == nil:
-			second("")
-		default:
-			j.Notify(func(r jobs.Result) {
-				go s.Post(func() {
-					if r == jobs.Done {
-						second("")
-					} else {
-						second("its start ended with " + string(r))
-					}
-				})
-			})
-			s.after(firstLimit, func() { second("it is not there after " + firstLimit.String()) })
+		if err != nil {
+			s.bootSecond(err.Error())
+			return
 		}
+		s.awaitFirst(j)
 	})
 }
 
-// bootSecond starts everything else.
-func (s *Supervisor) bootSecond() {
+// awaitFirst goes on with the second transaction when the job of the first has
+// ended or takes too long.
+func (s *Supervisor) awaitFirst(j *jobs.Job) {
+	if j == nil {
+		s.bootSecond("")
+		return
+	}
+	j.Notify(func(r jobs.Result) {
+		s.later(func() {
+			if r == jobs.Done {
+				s.bootSecond("")
+			} else {
+				s.bootSecond("its start ended with " + string(r))
+			}
+		})
+	})
+	s.after(firstLimit, func() { s.bootSecond("it is not there after " + firstLimit.String()) })
+}
+
+// bootSecond starts everything else, once; why says what was wrong with the
+// first transaction.
+func (s *Supervisor) bootSecond(why string) {
+	if s.phase != phaseFirst {
+		return
+	}
+	s.phase = phaseSecond
+	if why != "" {
+		s.log(3, "", "%s: %s; going on without it.", firstTarget, why)
+		s.cfg.Console.Status(console.Failed, firstTarget+": "+why+"; going on without it.")
+	}
 	if s.stopping {
 		return
 	}
@@ -96,6 +107,7 @@ func (s *Supervisor) bootDone(jobs.Result) {
 	if s.stopping {
 		return
 	}
+	s.phase = ""
 	s.finished, s.finishedAt = true, time.Now()
 	took := s.finishedAt.Sub(s.started)
 	s.log(6, "", "Startup finished in %s (userspace) after %s (kernel and stage 1).", took.Round(time.Millisecond), s.cfg.Uptime.Round(time.Millisecond))
@@ -138,7 +150,7 @@ func (s *Supervisor) shutdown(to Outcome, force int) error {
 		end()
 		return nil
 	}
-	j.Notify(func(jobs.Result) { go s.Post(end) })
+	j.Notify(func(jobs.Result) { s.later(end) })
 	return nil
 }
 
@@ -153,7 +165,7 @@ func (s *Supervisor) stopEach(end func()) {
 		left++
 		j.Notify(func(jobs.Result) {
 			if left--; left == 0 {
-				go s.Post(end)
+				s.later(end)
 			}
 		})
 	}
@@ -199,6 +211,15 @@ func (s *Supervisor) Reload() {
 	s.Post(func() {
 		if err := s.reload(); err != nil {
 			s.log(3, "", "Failed to read the units again: %v", err)
+		}
+	})
+}
+
+// Reexecute lets PID 1 be executed anew, for a SIGTERM.
+func (s *Supervisor) Reexecute() {
+	s.Post(func() {
+		if err := s.reexecute(); err != nil {
+			s.log(4, "", "%v", err)
 		}
 	})
 }

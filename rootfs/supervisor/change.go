@@ -31,6 +31,9 @@ func (s *Supervisor) changed(l *live, c change) {
 	}
 	if down(c.to) {
 		s.wentDown(l, c, expected)
+		if !c.restarting {
+			l.details = nil
+		}
 	}
 	s.dirty, s.collect = true, true
 }
@@ -132,30 +135,44 @@ func (s *Supervisor) wentDown(l *live, c change, expected bool) {
 		}
 	}
 	if !expected {
-		for _, other := range s.graph.By(name, unit.BindsTo) {
+		stopped := append(s.graph.By(name, unit.BindsTo, unit.StopPropagatedFrom), s.graph.Of(name, unit.PropagatesStopTo)...)
+		for _, other := range stopped {
 			if a := s.stateOf(other); a == transaction.Active || a == transaction.Activating || a == transaction.Reloading {
-				s.request(transaction.Stop, other, "bound to "+name)
+				s.request(transaction.Stop, other, "stops with "+name)
 			}
 		}
 	}
 	if !c.restarting {
 		for _, other := range s.graph.By(name, unit.Upholds) {
-			if up(s.stateOf(other)) && s.queue.Of(name) == nil {
-				s.after(time.Second, func() {
-					if up(s.stateOf(other)) && down(s.stateOf(name)) {
-						s.request(transaction.Start, name, "upheld by "+other)
-					}
-				})
-			}
+			s.uphold(other, name)
 		}
 	}
 	s.needless(l)
 }
 
+// uphold starts a unit again soon that another one, which is up, has in
+// Upholds=.
+func (s *Supervisor) uphold(by, name string) {
+	if !up(s.stateOf(by)) || s.queue.Of(name) != nil {
+		return
+	}
+	s.after(time.Second, func() {
+		if up(s.stateOf(by)) && down(s.stateOf(name)) {
+			s.request(transaction.Start, name, "upheld by "+by)
+		}
+	})
+}
+
 func (s *Supervisor) startAll(l *live, kind unit.Dep) {
 	for _, other := range s.graph.Of(l.u.Name, kind) {
 		s.log(6, l.u.Name, "Triggering %s= dependencies.", kind)
-		s.request(transaction.Start, other, string(kind)+" of "+l.u.Name)
+		mode := transaction.Replace // and for OnSuccess= "fail", the default of OnSuccessJobMode=
+		if kind == unit.OnFailure {
+			mode = transaction.Mode(l.u.OnFailureJobMode)
+		} else if l.u.OnSuccessJobMode != "" {
+			mode = transaction.Mode(l.u.OnSuccessJobMode)
+		}
+		s.requestMode(transaction.Start, mode, other, string(kind)+" of "+l.u.Name)
 	}
 }
 
@@ -168,12 +185,16 @@ func (s *Supervisor) act(l *live, setting, action string) {
 	}
 	s.log(1, l.u.Name, "%s=%s: the machine goes down because of %s.", setting, action, l.u.Name)
 	level := map[string]int{"force": 1, "immediate": 2}[force]
-	go s.Post(func() { _ = s.shutdown(to, level) }) // later, so that this step is complete
+	s.later(func() { _ = s.shutdown(to, level) }) // later, so that this step is complete
 }
 
 // request queues a job that nobody waits for.
 func (s *Supervisor) request(t transaction.Type, name, why string) {
-	if _, err := s.enqueue(transaction.Request{Type: t, Unit: name}); err != nil {
+	s.requestMode(t, transaction.Replace, name, why)
+}
+
+func (s *Supervisor) requestMode(t transaction.Type, mode transaction.Mode, name, why string) {
+	if _, err := s.enqueue(transaction.Request{Type: t, Unit: name, Mode: mode}); err != nil {
 		s.log(4, name, "Failed to enqueue %s job (%s): %v", t, why, err)
 	}
 }
@@ -188,7 +209,7 @@ func (s *Supervisor) needless(l *live) {
 			continue
 		}
 		// Later, so that the step which is being handled is complete.
-		go s.Post(func() {
+		s.later(func() {
 			if o := s.units[name]; o != nil && up(o.active()) && s.queue.Of(name) == nil && !s.needed(name) {
 				s.log(6, name, "Unit not needed anymore. Stopping.")
 				s.request(transaction.Stop, name, "not needed")

@@ -17,8 +17,17 @@ import (
 	"github.com/coracle-os/coracle/rootfs/unit"
 )
 
-// Handle implements control.Handler.
+// Handle implements control.Handler. Before PID 1 is executed anew ctx ends, and
+// the peer is told to ask again.
 func (s *Supervisor) Handle(ctx context.Context, peer control.Peer, req control.Request, send func(control.Response) error) error {
+	err := s.handle(ctx, peer, req, send)
+	if s.reexec.Load() && errors.Is(err, context.Canceled) {
+		return control.Errorf(control.Again, "PID 1 is executed anew; ask again.")
+	}
+	return err
+}
+
+func (s *Supervisor) handle(ctx context.Context, peer control.Peer, req control.Request, send func(control.Response) error) error {
 	switch req.Verb {
 	case control.Show:
 		return s.handleShow(ctx, peer, req, send)
@@ -41,6 +50,17 @@ func (s *Supervisor) Handle(ctx context.Context, peer control.Peer, req control.
 		return s.once(ctx, send, func() (control.Response, error) { return control.Response{}, s.cancel(req.Units) })
 	case control.DaemonReload:
 		return s.once(ctx, send, func() (control.Response, error) { s.reload(); return control.Response{}, nil })
+	case control.SetEnvironment, control.UnsetEnvironment:
+		return s.once(ctx, send, func() (control.Response, error) { return control.Response{}, s.setEnvironment(req.Verb, req.Units) })
+	case control.WaitJobs:
+		return s.handleWait(ctx, req, send)
+	case control.DaemonReexec:
+		var err error
+		if cerr := s.Call(context.WithoutCancel(ctx), func() { err = s.reexecute() }); cerr != nil || err != nil {
+			return errors.Join(cerr, err)
+		}
+		<-ctx.Done()
+		return ctx.Err()
 	case control.PowerOff, control.Reboot, control.Halt:
 		return s.once(ctx, send, func() (control.Response, error) {
 			return control.Response{}, s.shutdown(Outcome(req.Verb), req.Flags.Force)
@@ -49,11 +69,15 @@ func (s *Supervisor) Handle(ctx context.Context, peer control.Peer, req control.
 	return control.Errorf(control.BadRequest, "Unknown request %q.", req.Verb)
 }
 
-// once answers with what f, run in the loop, returns.
+// once answers with what f, run in the loop, returns. f is not begun when ctx is
+// over, and its answer is awaited once it is.
 func (s *Supervisor) once(ctx context.Context, send func(control.Response) error, f func() (control.Response, error)) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	var r control.Response
 	var err error
-	if cerr := s.Call(ctx, func() { r, err = f() }); cerr != nil {
+	if cerr := s.Call(context.WithoutCancel(ctx), func() { r, err = f() }); cerr != nil {
 		return cerr
 	}
 	if err != nil {
@@ -65,21 +89,76 @@ func (s *Supervisor) once(ctx context.Context, send func(control.Response) error
 // handleJobs queues a job for each unit, each a transaction of its own, and
 // waits for all of them to end.
 func (s *Supervisor) handleJobs(ctx context.Context, req control.Request, send func(control.Response) error) error {
-	results := make(chan control.Result, len(req.Units))
-	err := error(nil)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	w, held := newWaiting(len(req.Units)), 0
+	if len(req.Units) > 1 { // one look at the files for all of them
+		if err := s.Call(context.WithoutCancel(ctx), func() { s.preload(req.Units); s.holding++ }); err != nil {
+			return err
+		}
+		held = 1
+	}
 	for _, name := range req.Units {
-		if err = s.Call(ctx, func() { s.submit(req, name, results) }); err != nil {
+		if err := s.Call(context.WithoutCancel(ctx), func() { s.submit(req, name, w) }); err != nil {
 			return err
 		}
 	}
-	for range req.Units {
+	s.Post(func() { s.holding -= held; s.collect = true })
+	return s.await(ctx, w, send)
+}
+
+// handleWait goes on where handleJobs of the copy of PID 1 before this one
+// stopped.
+func (s *Supervisor) handleWait(ctx context.Context, req control.Request, send func(control.Response) error) error {
+	w := newWaiting(len(req.Units))
+	err := s.Call(context.WithoutCancel(ctx), func() {
+		for _, text := range req.Units {
+			id, _ := strconv.Atoi(text)
+			r, known := s.results[id]
+			delete(s.results, id)
+			i := slices.IndexFunc(s.queue.All(), func(j *jobs.Job) bool { return j.ID == id })
+			switch {
+			case !known:
+				w.results <- control.Result{Unit: text, Error: control.Errorf(control.BadRequest, "Nobody asked for job %s.", text)}
+			case r.Job != "" || i < 0:
+				w.results <- r
+			default:
+				s.wait(w, s.queue.All()[i], r.Unit)
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return s.await(ctx, w, send)
+}
+
+// waiting is a request that waits for jobs.
+type waiting struct {
+	n       int // results that have yet to be sent
+	results chan control.Result
+	jobs    map[*jobs.Job]string // those that have not ended, with the name that was asked for; the loop's
+}
+
+func newWaiting(n int) *waiting {
+	return &waiting{n: n, results: make(chan control.Result, n), jobs: map[*jobs.Job]string{}}
+}
+
+// await sends results as they come. When PID 1 is to be executed anew it leaves
+// the rest to the new copy and says which jobs those are.
+func (s *Supervisor) await(ctx context.Context, w *waiting, send func(control.Response) error) error {
+	for ; w.n > 0; w.n-- {
 		select {
-		case r := <-results:
+		case r := <-w.results:
 			if err := send(control.Response{Results: []control.Result{r}}); err != nil {
 				return err
 			}
 		case <-ctx.Done():
-			return ctx.Err()
+			if !s.reexec.Load() {
+				return ctx.Err()
+			}
+			return s.handOver(ctx, w, send)
 		case <-s.ended:
 			return control.Errorf(control.ShuttingDown, "The machine is going down.")
 		}
@@ -87,16 +166,50 @@ func (s *Supervisor) handleJobs(ctx context.Context, req control.Request, send f
 	return nil
 }
 
-// submit queues the job for one unit; its result comes through results. It
-// runs in the loop.
-func (s *Supervisor) submit(req control.Request, name string, results chan<- control.Result) {
-	fail := func(err error) { results <- control.Result{Unit: name, Error: asError(err)} }
+// handOver sends the results that are there and leaves the others to the next
+// copy of PID 1.
+func (s *Supervisor) handOver(ctx context.Context, w *waiting, send func(control.Response) error) error {
+	var r control.Response
+	err := s.Call(context.WithoutCancel(ctx), func() {
+		for j, name := range w.jobs {
+			s.results[j.ID] = control.Result{Unit: name}
+			s.noteResult(j)
+			r.Jobs = append(r.Jobs, jobOf(j))
+		}
+		close(w.results)
+		w.jobs = nil
+	})
+	if err != nil {
+		return err
+	}
+	for done := range w.results {
+		if err := send(control.Response{Results: []control.Result{done}}); err != nil {
+			return err
+		}
+	}
+	if len(r.Jobs) == 0 {
+		return nil
+	}
+	if err := send(r); err != nil {
+		return err
+	}
+	return ctx.Err()
+}
+
+// submit queues the job for one unit; its result comes through w. It runs in
+// the loop.
+func (s *Supervisor) submit(req control.Request, name string, w *waiting) {
+	fail := func(err error) { w.results <- control.Result{Unit: name, Error: asError(err)} }
 	t, err := s.jobType(req, name)
 	if err != nil {
 		fail(err)
 		return
 	}
 	mode := transaction.Mode(req.Flags.Mode)
+	if !knownMode(mode) {
+		fail(control.Errorf(control.BadRequest, "Job mode %s invalid", mode))
+		return
+	}
 	if req.Verb == control.Isolate {
 		mode = transaction.Isolate
 	}
@@ -107,18 +220,28 @@ func (s *Supervisor) submit(req control.Request, name string, results chan<- con
 	}
 	switch {
 	case j == nil:
-		results <- control.Result{Unit: name, Job: string(jobs.Done)}
+		w.results <- control.Result{Unit: name, Job: string(jobs.Done)}
 	case req.Flags.NoBlock:
-		results <- control.Result{Unit: name, Job: "queued"}
+		w.results <- control.Result{Unit: name, Job: "queued"}
 	default:
-		j.Notify(func(r jobs.Result) {
-			out := control.Result{Unit: name, Job: string(r)}
-			if l := s.units[j.Unit]; l != nil && r == jobs.Failed {
-				out.Detail = l.d.result()
-			}
-			results <- out
-		})
+		s.wait(w, j, name)
 	}
+}
+
+// wait sends the job's result to w, in the name that was asked for.
+func (s *Supervisor) wait(w *waiting, j *jobs.Job, name string) {
+	w.jobs[j] = name
+	j.Notify(func(r jobs.Result) {
+		if w.jobs == nil {
+			return // handed over
+		}
+		delete(w.jobs, j)
+		out := control.Result{Unit: name, Job: string(r)}
+		if l := s.units[j.Unit]; l != nil && r == jobs.Failed {
+			out.Detail = l.d.result()
+		}
+		w.results <- out
+	})
 }
 
 // jobType checks a request against the unit and returns what job it means.
@@ -137,14 +260,15 @@ func (s *Supervisor) jobType(req control.Request, name string) (transaction.Type
 		}
 		return transaction.Stop, nil
 	}
+	if req.Verb == control.Isolate && !l.u.AllowIsolate {
+		return "", control.Errorf(control.Refused, "Operation refused, unit may not be isolated.")
+	}
 	if err := loadError(l.u); err != nil {
 		return "", err
 	}
-	if l.u.RefuseManualStart && req.Verb != control.Reload {
+	restarts := req.Verb == control.Restart || req.Verb == control.TryRestart || req.Verb == control.ReloadOrRestart || req.Verb == control.TryReloadRestart
+	if l.u.RefuseManualStart && req.Verb != control.Reload || l.u.RefuseManualStop && restarts {
 		return "", control.Errorf(control.Refused, "Operation refused, unit %s may be requested by dependency only (it is configured to refuse manual start/stop).", name)
-	}
-	if req.Verb == control.Isolate && !l.u.AllowIsolate {
-		return "", control.Errorf(control.Refused, "Operation refused, unit may not be isolated: AllowIsolate= is not set in %s.", name)
 	}
 	return reloadType(req.Verb, l)
 }
@@ -179,21 +303,6 @@ func reloadType(verb control.Verb, l *live) (transaction.Type, error) {
 	}
 }
 
-func loadError(u *unit.Unit) error {
-	switch u.LoadState {
-	case unit.Loaded:
-		return nil
-	case unit.NotFound:
-		return control.Errorf(control.NotFound, "Unit %s not found.", u.Name)
-	case unit.Masked:
-		return control.Errorf(control.Masked, "Unit %s is masked.", u.Name)
-	case unit.BadSetting:
-		return control.Errorf(control.BadSetting, "Unit %s has a bad unit file setting: %s", u.Name, u.LoadError)
-	default:
-		return control.Errorf(control.LoadError, "Unit %s failed to load: %s", u.Name, u.LoadError)
-	}
-}
-
 // asError gives an error its code.
 func asError(err error) *control.Error {
 	if e := (*control.Error)(nil); errors.As(err, &e) {
@@ -209,8 +318,10 @@ func codeOf(k transaction.Kind) control.Code {
 	switch k {
 	case transaction.NotApplicable:
 		return control.NotApplicable
-	case transaction.Unmergeable, transaction.Destructive:
+	case transaction.Unmergeable:
 		return control.Conflict
+	case transaction.Destructive:
+		return control.Refused
 	case transaction.Cyclic:
 		return control.Cycle
 	default: // the others have the same words
@@ -228,6 +339,9 @@ func (s *Supervisor) killUnits(req control.Request) error {
 	if whom == "" {
 		whom = "all"
 	}
+	if !slices.Contains([]string{"all", "main", "control", "all-fail", "main-fail", "control-fail"}, whom) {
+		return control.Errorf(control.NotApplicable, "Invalid who argument %s", whom)
+	}
 	var errs []string
 	for _, name := range req.Units {
 		l := s.find(name)
@@ -236,7 +350,7 @@ func (s *Supervisor) killUnits(req control.Request) error {
 			continue
 		}
 		if l.d.kill(whom, int(sig)) == 0 && l.u.Kind == unit.KindService {
-			errs = append(errs, fmt.Sprintf("Failed to kill unit %s: there is no such process.", name))
+			errs = append(errs, fmt.Sprintf("No %sprocess to kill", map[string]string{"main": "main ", "control": "control "}[whom]))
 		}
 	}
 	if len(errs) > 0 {
@@ -256,7 +370,7 @@ func signalNumber(text string) (unix.Signal, error) {
 	if sig := unix.SignalNum("SIG" + strings.TrimPrefix(strings.ToUpper(text), "SIG")); sig != 0 {
 		return sig, nil
 	}
-	return 0, control.Errorf(control.BadRequest, "Unknown signal %q.", text)
+	return 0, control.Errorf(control.BadRequest, "Failed to parse signal string %q.", text)
 }
 
 // resetFailed makes failed units inactive and forgets their start limits.
@@ -291,10 +405,20 @@ func (s *Supervisor) resetFailed(names []string) error {
 
 // cancel cancels jobs by number, all when none is named.
 func (s *Supervisor) cancel(ids []string) error {
+	var missing []string
+	for _, id := range ids {
+		known := slices.ContainsFunc(s.queue.All(), func(j *jobs.Job) bool { return strconv.Itoa(j.ID) == id })
+		if !known {
+			missing = append(missing, fmt.Sprintf("Failed to cancel job %s: Job %s does not exist.", id, id))
+		}
+	}
 	for _, j := range s.queue.All() {
 		if len(ids) == 0 || slices.Contains(ids, strconv.Itoa(j.ID)) {
 			s.finish(j, jobs.Canceled)
 		}
+	}
+	if len(missing) > 0 {
+		return control.Errorf(control.BadRequest, "%s", strings.Join(missing, "\n"))
 	}
 	return nil
 }

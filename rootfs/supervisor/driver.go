@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"time"
 
@@ -23,10 +24,14 @@ func (s *Supervisor) newDriver(l *live) driver {
 		return s.newTimer(l)
 	case l.u.Kind == unit.KindPath && l.u.Path != nil:
 		return s.newPath(l)
-	case l.u.Kind == unit.KindTarget, l.u.Kind == unit.KindSlice:
+	case l.u.Kind == unit.KindSlice:
+		return &sliceDriver{passive{s: s, l: l, supported: true, word: "active"}}
+	case l.u.Kind == unit.KindTarget:
 		return &passive{s: s, l: l, supported: true, word: "active"}
 	case l.u.Kind == unit.KindMount && l.u.Mount != nil:
 		return s.newMount(l)
+	case l.u.Kind == unit.KindAutomount && l.u.Automount != nil:
+		return s.newAutomount(l)
 	default:
 		return &passive{s: s, l: l, word: "active"}
 	}
@@ -74,6 +79,8 @@ func (p *passive) configure(*unit.Unit)         {}
 func (p *passive) result() string               { return "success" }
 func (p *passive) kill(string, int) int         { return 0 }
 func (p *passive) properties(func(n, v string)) {}
+func (p *passive) save() any                    { return p.up }
+func (p *passive) restore(b []byte) error       { return json.Unmarshal(b, &p.up) }
 
 // newID returns 128 random bits as 32 hexadecimal digits.
 func newID() string {

@@ -4,6 +4,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/coracle-os/coracle/rootfs/service"
 )
 
 // maxFDs is how many descriptors one notification can carry (SCM_MAX_FD).
@@ -44,7 +46,27 @@ func (d *serviceDriver) keepFDs(m message) {
 			continue
 		}
 		d.kept = append(d.kept, keptFD{fd, name})
+		d.watchFD(fd)
 	}
+}
+
+// watchFD lets go of a stored descriptor when its other end is closed; while the
+// service is down that waits, because what was sent last may not be read yet.
+// Files cannot be watched, and need not be.
+func (d *serviceDriver) watchFD(fd int) {
+	_ = d.s.cfg.Sockets.ArmHangup(fd, func() {
+		d.s.Post(func() {
+			if d.m.State() == service.Running {
+				d.purgeFDs()
+			}
+		})
+	})
+}
+
+// close lets go of a stored descriptor.
+func (d *serviceDriver) close(fd int) {
+	d.s.cfg.Sockets.Disarm(fd)
+	unix.Close(fd)
 }
 
 // keeps reports whether the same open file is stored already.
@@ -69,7 +91,7 @@ func (d *serviceDriver) removeFDs(name string) {
 	kept := d.kept[:0]
 	for _, k := range d.kept {
 		if k.name == name {
-			unix.Close(k.fd)
+			d.close(k.fd)
 		} else {
 			kept = append(kept, k)
 		}
@@ -83,7 +105,7 @@ func (d *serviceDriver) purgeFDs() {
 	for _, k := range d.kept {
 		p := []unix.PollFd{{Fd: int32(k.fd)}}
 		if n, err := unix.Poll(p, 0); err == nil && n == 1 && p[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0 {
-			unix.Close(k.fd)
+			d.close(k.fd)
 		} else {
 			kept = append(kept, k)
 		}
@@ -94,7 +116,7 @@ func (d *serviceDriver) purgeFDs() {
 // dropFDs closes everything that is stored, when the service is down for good.
 func (d *serviceDriver) dropFDs() {
 	for _, k := range d.kept {
-		unix.Close(k.fd)
+		d.close(k.fd)
 	}
 	d.kept = nil
 }

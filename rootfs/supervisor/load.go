@@ -4,8 +4,10 @@ import (
 	"os"
 	"strings"
 
+	"github.com/coracle-os/coracle/rootfs/control"
 	"github.com/coracle-os/coracle/rootfs/transaction"
 	"github.com/coracle-os/coracle/rootfs/unit"
+	"github.com/coracle-os/coracle/rootfs/unit/name"
 )
 
 // require makes sure that the unit and all that its dependencies name are
@@ -33,6 +35,20 @@ func (s *Supervisor) require(name string) *live {
 	return s.units[u.Name]
 }
 
+// preload loads units that nobody asked for so far; require does the rest.
+func (s *Supervisor) preload(names []string) {
+	var unknown []string
+	for _, n := range names {
+		if s.find(n) == nil {
+			unknown = append(unknown, n)
+		}
+	}
+	if len(unknown) > 0 {
+		s.cfg.Units.Preload(unknown)
+		s.adopt()
+	}
+}
+
 // find returns the loaded unit with the name or alias, or nil.
 func (s *Supervisor) find(name string) *live {
 	u := s.cfg.Units.Peek(name)
@@ -49,7 +65,7 @@ func (s *Supervisor) adopt() {
 		l := s.units[u.Name]
 		switch {
 		case l == nil:
-			l = &live{u: u}
+			l = &live{u: u, changedAt: newest(u)}
 			l.d = s.newDriver(l)
 			s.units[u.Name] = l
 			s.touch(u.Name)
@@ -66,7 +82,7 @@ func (s *Supervisor) adopt() {
 // it was.
 func (s *Supervisor) replace(l *live, u *unit.Unit) {
 	before := l.u
-	l.u = u
+	l.u, l.changedAt = u, newest(u)
 	s.touch(u.Name)
 	s.warn(u)
 	if u.LoadState != unit.Loaded {
@@ -108,7 +124,7 @@ func (s *Supervisor) reload() error {
 	}
 	s.cfg.Units = set
 	s.adopt()
-	s.collect, s.dirty = true, true
+	s.collect, s.dirty, s.worked = true, true, true
 	return nil
 }
 
@@ -121,13 +137,15 @@ func (s *Supervisor) unload() {
 	keep := map[string]bool{}
 	var todo []*live
 	for _, l := range s.units {
-		if l.active() != transaction.Inactive || s.queue.Of(l.u.Name) != nil || s.leftovers(l) {
+		a := l.active()
+		kept := a != transaction.Inactive && !(a == transaction.Failed && l.u.CollectMode == "inactive-or-failed")
+		if kept || s.queue.Of(l.u.Name) != nil || s.leftovers(l) {
 			keep[l.u.Name] = true
 			todo = append(todo, l)
 		}
 	}
 	for ; len(todo) > 0; todo = todo[1:] {
-		for _, n := range s.graph.Of(todo[0].u.Name, unit.AllDeps...) {
+		for n := range s.graph.Named(todo[0].u.Name) {
 			if l := s.units[n]; l != nil && !keep[n] {
 				keep[n] = true
 				todo = append(todo, l)
@@ -155,4 +173,23 @@ func (s *Supervisor) unload() {
 func (s *Supervisor) leftovers(l *live) bool {
 	d, ok := l.d.(*serviceDriver)
 	return ok && d.populated
+}
+
+// loadError is why a unit that somebody asks for cannot be used, or nil.
+func loadError(u *unit.Unit) error {
+	switch u.LoadState {
+	case unit.Loaded:
+		return nil
+	case unit.NotFound:
+		return control.Errorf(control.NotFound, "Unit %s not found.", u.Name)
+	case unit.Masked:
+		return control.Errorf(control.Masked, "Unit %s is masked.", u.Name)
+	case unit.BadSetting:
+		return control.Errorf(control.BadSetting, "Unit %s has a bad unit file setting: %s", u.Name, u.LoadError)
+	default:
+		if name.IsTemplate(u.Name) {
+			return control.Errorf(control.LoadError, "%s", u.LoadError)
+		}
+		return control.Errorf(control.LoadError, "Unit %s failed to load: %s", u.Name, u.LoadError)
+	}
 }

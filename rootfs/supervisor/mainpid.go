@@ -15,9 +15,9 @@ import (
 // Adopt implements service.Host.
 func (d *serviceDriver) Adopt(pid int) {
 	d.s.pids[pid] = d.l
-	d.mainStart, d.mainEnd = time.Now(), time.Time{}
+	d.mainPID, d.mainStart, d.mainEnd = pid, time.Now(), time.Time{}
 	if !d.s.cfg.Reaper.Watch(pid, d.exited) {
-		go d.exited(reap.Exit{PID: pid})
+		d.exited(reap.Exit{PID: pid})
 	}
 }
 

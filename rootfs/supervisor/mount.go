@@ -1,9 +1,11 @@
 package supervisor
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -118,7 +120,7 @@ func (d *mountDriver) start() error {
 	b, _ := os.ReadFile(d.s.cfg.Proc + "/filesystems")
 	mode := os.FileMode(d.cfg.DirectoryMode)
 	d.do(func() error {
-		if err := os.MkdirAll(plan.Target, mode); err != nil {
+		if err := point(plan, mode); err != nil {
 			return fmt.Errorf("make the mount point: %w", err)
 		}
 		return plan.Do(mount.Types(string(b)))
@@ -134,6 +136,25 @@ func (d *mountDriver) start() error {
 	})
 	d.set("mounting")
 	return nil
+}
+
+// point makes the mount point: a file where a file is bound.
+func point(p mount.Plan, mode os.FileMode) error {
+	if _, err := os.Stat(p.Target); err == nil {
+		return nil
+	}
+	info, err := os.Stat(p.Source)
+	if p.Flags&unix.MS_BIND == 0 || err != nil || info.IsDir() {
+		return os.MkdirAll(p.Target, mode)
+	}
+	if err := os.MkdirAll(filepath.Dir(p.Target), 0o755); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(p.Target, os.O_CREATE|os.O_WRONLY, 0o644)
+	if err == nil {
+		err = f.Close()
+	}
+	return err
 }
 
 func (d *mountDriver) fail(result string, err error) {
@@ -209,6 +230,28 @@ func (d *mountDriver) configure(u *unit.Unit) {
 
 func (d *mountDriver) result() string       { return d.outcome }
 func (d *mountDriver) kill(string, int) int { return 0 }
+
+type mountState struct{ Sub, Outcome string }
+
+// A mounting that is under way is not handed over: Save waits for its end.
+func (d *mountDriver) save() any { return mountState{d.sub, d.outcome} }
+
+func (d *mountDriver) restore(b []byte) error {
+	var st mountState
+	if err := json.Unmarshal(b, &st); err != nil {
+		return err
+	}
+	d.outcome = st.Outcome
+	if st.Sub == "failed" && !d.mounted() || st.Sub == "mounted" { // looked, later, says if it is still so
+		d.sub = st.Sub
+	}
+	return nil
+}
+
+// busy reports whether the kernel is being asked for something.
+func (d *mountDriver) busy() bool {
+	return d.sub == "mounting" || d.sub == "unmounting" || d.sub == "remounting"
+}
 
 func (d *mountDriver) properties(set func(name, value string)) {
 	set("Result", d.outcome)

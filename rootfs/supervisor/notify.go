@@ -17,7 +17,23 @@ import (
 // Notifications receives what services send to $NOTIFY_SOCKET; sd_notify(3).
 type Notifications struct {
 	fd int
-	mu sync.Mutex
+	mu sync.Mutex // held while notifications are taken, and while they are not to be
+}
+
+// InheritNotify takes over the notification socket of the copy of PID 1 that was
+// executed before, with what waits in it.
+func InheritNotify(fd int) *Notifications { return &Notifications{fd: fd} }
+
+// FD returns the socket.
+func (n *Notifications) FD() int { return n.fd }
+
+// Pause leaves what is sent in the socket until Pause(false).
+func (n *Notifications) Pause(on bool) {
+	if on {
+		n.mu.Lock()
+	} else {
+		n.mu.Unlock()
+	}
 }
 
 // ListenNotify makes the notification socket at path.

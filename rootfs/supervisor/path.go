@@ -1,14 +1,21 @@
 package supervisor
 
 import (
+	"cmp"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/coracle-os/coracle/rootfs/pathwatch"
 	"github.com/coracle-os/coracle/rootfs/transaction"
 	"github.com/coracle-os/coracle/rootfs/unit"
+	"github.com/coracle-os/coracle/rootfs/unit/timespan"
 )
 
 // pathDriver is one path unit: it starts its unit when its paths are as it
@@ -18,26 +25,14 @@ type pathDriver struct {
 	l   *live
 	cfg *unit.Path
 
-	sub      string // "dead", "waiting", "running", "failed"
-	outcome  string
+	activity // "dead", "waiting", "running", "failed"
 	watch    *pathwatch.Watch
 	there    map[string]bool // paths of edges that existed when last looked at
 	triggers []time.Time
 }
 
 func (s *Supervisor) newPath(l *live) *pathDriver {
-	return &pathDriver{s: s, l: l, cfg: l.u.Path, sub: "dead", outcome: "success"}
-}
-
-func (d *pathDriver) state() (transaction.State, string) {
-	switch d.sub {
-	case "dead":
-		return transaction.Inactive, d.sub
-	case "failed":
-		return transaction.Failed, d.sub
-	default:
-		return transaction.Active, d.sub
-	}
+	return &pathDriver{s: s, l: l, cfg: l.u.Path, activity: activity{"dead", "success"}}
 }
 
 func (d *pathDriver) set(sub string) {
@@ -80,7 +75,7 @@ func (d *pathDriver) wait(settled bool) {
 	}
 	d.unwatch()
 	var w *pathwatch.Watch
-	w, err := pathwatch.Start(d.cfg.Watch, func(edge bool) {
+	w, err := pathwatch.Start(d.cfg.Watch, func(edge string) {
 		d.s.Post(func() { d.s.guard(d.l, func() { d.happened(w, edge) }) })
 	})
 	if err != nil {
@@ -100,55 +95,52 @@ func (d *pathDriver) wait(settled bool) {
 func (d *pathDriver) good(settled bool) string {
 	found := ""
 	for _, w := range d.cfg.Watch {
-		ok := false
+		path := ""
 		if pathwatch.Edge(w) {
 			there := pathwatch.Exists(w.Path)
-			ok = !settled && there != d.there[w.Path]
+			if !settled && there != d.there[w.Path] {
+				path = w.Path
+			}
 			d.there[w.Path] = there
 		} else {
-			ok = pathwatch.Holds(w)
+			path = pathwatch.Holds(w)
 		}
-		if ok && found == "" {
-			found = w.Path
-		}
+		found = cmp.Or(found, path)
 	}
 	return found
 }
 
 // happened is called when something was seen at the paths or above them.
-func (d *pathDriver) happened(w *pathwatch.Watch, edge bool) {
+func (d *pathDriver) happened(w *pathwatch.Watch, edge string) {
 	if w != d.watch || d.sub != "waiting" {
 		return
 	}
-	if edge {
+	if edge != "" {
 		d.good(true)
-		d.trigger("")
+		d.trigger(edge)
 		return
 	}
 	d.wait(false)
 }
 
-// Trigger limit of path units, as TriggerLimitIntervalSec= and its burst are by
-// default.
-const (
-	pathLimitInterval = 2 * time.Second
-	pathLimitBurst    = 200
-)
-
 // trigger starts the unit.
 func (d *pathDriver) trigger(path string) {
 	now := time.Now()
-	for len(d.triggers) > 0 && now.Sub(d.triggers[0]) > pathLimitInterval {
+	limit := d.cfg.TriggerLimit
+	for len(d.triggers) > 0 && now.Sub(d.triggers[0]) > limit.Interval {
 		d.triggers = d.triggers[1:]
 	}
-	if len(d.triggers) >= pathLimitBurst {
-		d.s.log(3, d.l.u.Name, "Trigger limit hit, refusing further activation.")
+	if limit.Interval > 0 && limit.Burst > 0 && len(d.triggers) >= limit.Burst {
+		d.s.log(3, d.l.u.Name, "%s: Trigger limit hit, refusing further activation.", d.l.u.Name)
 		d.fail("trigger-limit-hit")
 		return
 	}
 	d.triggers = append(d.triggers, now)
 	if j := d.s.queue.Of(d.l.u.Name); j != nil && j.Type == transaction.Stop {
 		return
+	}
+	if t := d.s.find(d.cfg.Unit); t != nil && down(t.active()) {
+		t.details = []string{"TRIGGER_UNIT=" + d.l.u.Name, "TRIGGER_PATH=" + path}
 	}
 	if path != "" {
 		d.s.log(7, d.l.u.Name, "Path %q is there, starting %s.", path, d.cfg.Unit)
@@ -165,6 +157,7 @@ func (d *pathDriver) fail(result string) {
 	if d.outcome == "success" {
 		d.outcome = result
 	}
+	d.s.log(4, d.l.u.Name, "%s: Failed with result '%s'.", d.l.u.Name, d.outcome)
 	d.set("failed")
 }
 
@@ -177,7 +170,7 @@ func (d *pathDriver) triggerChanged(t *live, to transaction.State) {
 		d.fail("unit-start-limit-hit")
 	case d.sub == "running" && down(to):
 		// Later, so that the step which is being handled is complete.
-		go d.s.Post(func() {
+		d.s.later(func() {
 			d.s.guard(d.l, func() {
 				if d.sub == "running" && d.s.queue.Of(d.cfg.Unit) == nil {
 					d.wait(true)
@@ -189,10 +182,9 @@ func (d *pathDriver) triggerChanged(t *live, to transaction.State) {
 	}
 }
 
-func (d *pathDriver) stop()           { d.set("dead") }
-func (d *pathDriver) reload() error   { return errors.New("a path cannot be reloaded") }
-func (d *pathDriver) canReload() bool { return false }
-func (d *pathDriver) refuse()         { d.fail("start-limit-hit") }
+func (d *pathDriver) stop()         { d.set("dead") }
+func (d *pathDriver) reload() error { return errors.New("a path cannot be reloaded") }
+func (d *pathDriver) refuse()       { d.fail("start-limit-hit") }
 
 func (d *pathDriver) reset() {
 	d.outcome = "success"
@@ -211,11 +203,66 @@ func (d *pathDriver) configure(u *unit.Unit) {
 	}
 }
 
-func (d *pathDriver) result() string       { return d.outcome }
-func (d *pathDriver) kill(string, int) int { return 0 }
+type pathState struct {
+	Sub, Outcome string
+	There        map[string]bool
+	Edges        map[string]string // what the paths of edges looked like
+	Triggers     []moment
+}
+
+func (d *pathDriver) save() any {
+	st := pathState{Sub: d.sub, Outcome: d.outcome, There: d.there, Edges: map[string]string{}, Triggers: d.s.moments(d.triggers)}
+	for _, w := range d.cfg.Watch {
+		if pathwatch.Edge(w) {
+			st.Edges[w.Path] = appearance(w.Path)
+		}
+	}
+	return st
+}
+
+func (d *pathDriver) restore(b []byte) error {
+	var st pathState
+	if err := json.Unmarshal(b, &st); err != nil {
+		return err
+	}
+	d.sub, d.outcome, d.there, d.triggers = st.Sub, st.Outcome, st.There, d.s.times(st.Triggers)
+	if d.there == nil {
+		d.there = map[string]bool{}
+	}
+	d.s.later(func() { d.s.guard(d.l, func() { d.resume(st.Edges) }) })
+	return nil
+}
+
+// resume watches again, and triggers if something has happened meanwhile.
+func (d *pathDriver) resume(edges map[string]string) {
+	if d.sub != "waiting" {
+		return
+	}
+	d.wait(false)
+	for _, w := range d.cfg.Watch {
+		if before, ok := edges[w.Path]; ok && d.sub == "waiting" && before != appearance(w.Path) {
+			d.good(true)
+			d.trigger(w.Path)
+			return
+		}
+	}
+}
+
+// appearance tells one content of a file, or one set of entries of a directory,
+// from the next.
+func appearance(path string) string {
+	var st unix.Stat_t
+	if unix.Stat(path, &st) != nil {
+		return ""
+	}
+	return fmt.Sprint(st.Dev, st.Ino, st.Size, st.Mtim.Nano())
+}
 
 func (d *pathDriver) properties(set func(name, value string)) {
 	set("Result", d.outcome)
+	set("MakeDirectory", yes(d.cfg.MakeDirectory))
+	set("TriggerLimitIntervalUSec", timespan.Format(d.cfg.TriggerLimit.Interval))
+	set("TriggerLimitBurst", strconv.Itoa(d.cfg.TriggerLimit.Burst))
 	var lines []string
 	for _, w := range d.cfg.Watch {
 		lines = append(lines, w.Path+" ("+w.Kind+")")

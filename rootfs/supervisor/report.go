@@ -1,6 +1,8 @@
 package supervisor
 
 import (
+	"cmp"
+
 	"github.com/coracle-os/coracle/rootfs/console"
 	"github.com/coracle-os/coracle/rootfs/jobs"
 	"github.com/coracle-os/coracle/rootfs/transaction"
@@ -65,6 +67,10 @@ func (s *Supervisor) reportStart(l *live, r jobs.Result) {
 	case jobs.Dependency:
 		s.cfg.Console.Status(console.Depend, "Dependency failed for "+l.u.Description+".")
 		s.log(4, l.u.Name, "Dependency failed for %s.", l.u.Description)
+		s.log(5, l.u.Name, "%s: Job %s/start failed with result 'dependency'.", l.u.Name, l.u.Name)
+	case jobs.Assert:
+		s.cfg.Console.Status(console.Failed, "Assertion failed for "+l.u.Description+".")
+		s.log(4, l.u.Name, "Assertion failed for %s.", l.u.Description)
 	case jobs.Timeout:
 		s.cfg.Console.Status(console.Timeout, "Timed out starting "+l.u.Description+".")
 		s.log(3, l.u.Name, "Timed out starting %s.", l.u.Description)
@@ -73,7 +79,8 @@ func (s *Supervisor) reportStart(l *live, r jobs.Result) {
 		if r == jobs.Failed {
 			s.cfg.Console.Status(console.Starting, "See 'systemctl status "+l.u.Name+"' for details.")
 		}
-		s.log(3, l.u.Name, "Failed to start %s.", l.u.Description)
+		verb := map[unit.Kind]string{unit.KindSocket: "listen on", unit.KindMount: "mount"}[l.u.Kind]
+		s.log(3, l.u.Name, "Failed to %s %s.", cmp.Or(verb, "start"), l.u.Description)
 	}
 }
 

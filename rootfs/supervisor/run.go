@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/coracle-os/coracle/rootfs/jobs"
@@ -40,19 +41,41 @@ func (s *Supervisor) enqueue(req transaction.Request) (*jobs.Job, error) {
 	return anchor, nil
 }
 
-// limitJob applies JobTimeoutSec=.
+// knownMode tells if a request may have the mode.
+func knownMode(m transaction.Mode) bool {
+	return slices.Contains([]transaction.Mode{"", transaction.Replace, transaction.Fail, transaction.ReplaceIrreversibly, transaction.Isolate,
+		transaction.Flush, transaction.IgnoreDependencies, transaction.IgnoreRequirements, transaction.Triggering}, m)
+}
+
+// limitJob applies JobTimeoutSec= to a job that was queued.
 func (s *Supervisor) limitJob(j *jobs.Job) {
-	l := s.units[j.Unit]
-	if l == nil || l.u.JobTimeout <= 0 || l.u.JobTimeout == timespan.Infinity {
-		return
+	if l := s.units[j.Unit]; l != nil && limited(l.u.JobTimeout) {
+		s.armJob(l, j, l.u.JobTimeout)
 	}
+}
+
+// limitRunning applies JobRunningTimeoutSec= to a job that begins to run; the
+// limit that elapses first counts.
+func (s *Supervisor) limitRunning(l *live, j *jobs.Job) {
+	d := l.u.JobRunningTimeout
+	if limited(d) && (l.jobTimer == nil || time.Until(l.jobLimit) > d) {
+		s.armJob(l, j, d)
+	}
+}
+
+func limited(d time.Duration) bool { return d > 0 && d != timespan.Infinity }
+
+// armJob ends a job after the limit.
+func (s *Supervisor) armJob(l *live, j *jobs.Job, limit time.Duration) {
 	if l.jobTimer != nil {
 		l.jobTimer.Stop()
 	}
-	l.jobTimer = s.after(l.u.JobTimeout, func() {
+	l.jobLimit = time.Now().Add(limit)
+	l.jobTimer = s.after(limit, func() {
 		if !j.Over() {
 			s.log(4, j.Unit, "Job %s/%s timed out.", j.Unit, j.Type)
 			s.finish(j, jobs.Timeout)
+			s.act(l, "JobTimeoutAction", l.u.JobTimeoutAction)
 		}
 	})
 }
@@ -66,6 +89,9 @@ func (s *Supervisor) dispatch() {
 		if l == nil {
 			s.finish(j, jobs.Invalid)
 			continue
+		}
+		if !j.Running {
+			s.limitRunning(l, j)
 		}
 		j.Running = true
 		s.guard(l, func() { s.perform(l, j) })
@@ -98,7 +124,7 @@ func (s *Supervisor) performStart(l *live, j *jobs.Job) {
 	case errors.Is(err, errWait):
 		j.Running = l.active() == transaction.Activating
 	case err != nil:
-		s.log(4, l.u.Name, "Failed to start %s: %v", l.u.Description, err)
+		s.log(4, l.u.Name, "%s: %v", l.u.Name, err)
 		s.finish(j, result)
 	case result != "":
 		s.end(j, result) // there was nothing to do, so nothing to tell
@@ -231,7 +257,7 @@ func (s *Supervisor) asserts(l *live) string {
 	if r.OK {
 		return ""
 	}
-	return "Assertion failed for " + l.u.Description + " (Assert" + r.Failed.String() + ")."
+	return "Starting requested but asserts failed: Assert" + r.Failed.String()
 }
 
 // unbound returns a unit that this one is bound to and ordered after and that
@@ -273,6 +299,21 @@ func (s *Supervisor) finish(j *jobs.Job, r jobs.Result) {
 	s.end(j, r)
 }
 
+// dependent is told of a job that ended because of another's end.
+func (s *Supervisor) dependent(j *jobs.Job) {
+	l := s.units[j.Unit]
+	if l == nil {
+		return
+	}
+	if l.jobTimer != nil {
+		l.jobTimer.Stop()
+		l.jobTimer = nil
+	}
+	s.report(l, j, jobs.Dependency)
+	s.startAll(l, unit.OnFailure)
+	s.needless(l)
+}
+
 // end ends a job and lets others run.
 func (s *Supervisor) end(j *jobs.Job, r jobs.Result) {
 	if l := s.units[j.Unit]; l != nil {
@@ -280,11 +321,16 @@ func (s *Supervisor) end(j *jobs.Job, r jobs.Result) {
 			l.jobTimer.Stop()
 			l.jobTimer = nil
 		}
-		s.needless(l)
 	}
 	s.queue.Finish(j, r)
+	if l := s.units[j.Unit]; l != nil {
+		if r == jobs.Timeout || r == jobs.Dependency {
+			s.startAll(l, unit.OnFailure) // Failed is the unit's own state to tell
+		}
+		s.needless(l)
+	}
 	if l := s.units[j.Unit]; l != nil && down(l.active()) {
 		s.triggered(l, l.active()) // its state did not change if a condition was false
 	}
-	s.dirty, s.collect = true, true
+	s.dirty, s.collect, s.worked = true, true, true
 }

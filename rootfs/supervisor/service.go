@@ -1,10 +1,12 @@
 package supervisor
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -38,8 +40,11 @@ type serviceDriver struct {
 	socket    int  // connection of an instance with Accept=yes, or -1
 	from      *socketDriver
 	kept      []keptFD
+	mainPID   int // the latest
 	mainStart time.Time
 	mainEnd   time.Time
+	runs      commandRuns
+	tmpOf     string // the unit whose private /tmp this one has
 }
 
 // armed is one armed timer; a stopped one that fires late is recognised by
@@ -50,7 +55,7 @@ type armed struct {
 }
 
 func (s *Supervisor) newService(l *live) *serviceDriver {
-	d := &serviceDriver{s: s, l: l, cfg: l.u.Service, timers: map[service.Timer]*armed{}, socket: -1}
+	d := &serviceDriver{s: s, l: l, cfg: l.u.Service, timers: map[service.Timer]*armed{}, socket: -1, runs: commandRuns{}}
 	d.m = service.New(l.u.Name, d.cfg, d)
 	d.group = s.cfg.Cgroups.Group(s.cgroupPath(l.u))
 	return d
@@ -64,6 +69,7 @@ func (d *serviceDriver) state() (transaction.State, string) {
 func (d *serviceDriver) result() string { return string(d.m.Result()) }
 
 func (d *serviceDriver) start() error {
+	clear(d.runs)
 	again := d.again || d.m.State() == service.AutoRestart
 	d.again = false
 	return d.m.Start(again)
@@ -72,13 +78,26 @@ func (d *serviceDriver) start() error {
 func (d *serviceDriver) stop()           { d.m.Stop() }
 func (d *serviceDriver) reload() error   { return d.m.Reload() }
 func (d *serviceDriver) canReload() bool { return len(d.cfg.ExecReload) > 0 }
-func (d *serviceDriver) refuse()         { d.m.RefuseStart(service.StartLimitHit) }
 func (d *serviceDriver) reset()          { d.m.Reset() }
 
+// refuse ends a start that the start limit forbids; one that the service asked
+// for by itself counts as a restart all the same.
+func (d *serviceDriver) refuse() {
+	d.m.RefuseStart(d.again, service.StartLimitHit)
+	d.again = false
+}
+
 func (d *serviceDriver) configure(u *unit.Unit) {
-	if u.Service != nil {
-		d.cfg = u.Service
-		d.m.Reconfigure(u.Service)
+	if u.Service == nil {
+		return
+	}
+	d.cfg = u.Service
+	d.m.Reconfigure(u.Service)
+	if !d.populated {
+		return
+	}
+	if err := d.group.Reapply(d.l.u.Cgroup, d.s.cfg.Memory, d.s.cfg.Tasks); err != nil {
+		d.Log("Some limits are not in force: %v", err)
 	}
 }
 
@@ -127,8 +146,9 @@ func (d *serviceDriver) Spawn(p service.Process) (int, error) {
 		return d.unspawned(p, err)
 	}
 	s.pids[pid] = d.l
+	d.runs.began(p.Phase, pid)
 	if p.Main {
-		d.mainStart, d.mainEnd = time.Now(), time.Time{}
+		d.mainPID, d.mainStart, d.mainEnd = pid, time.Now(), time.Time{}
 		d.reportRun(pid, ran)
 	} else if ran != nil {
 		ran.Close()
@@ -146,10 +166,11 @@ func (d *serviceDriver) unspawned(p service.Process, err error) (int, error) {
 	d.Log("%v", e)
 	d.s.never++
 	pid := noProcess + d.s.never
+	d.runs.began(p.Phase, pid)
 	if p.Main {
-		d.mainStart = time.Now()
+		d.mainPID, d.mainStart = pid, time.Now()
 	}
-	go d.s.Post(func() {
+	d.s.later(func() {
 		d.s.guard(d.l, func() { d.ended(reap.Exit{PID: pid, Status: e.Status}) })
 	})
 	return pid, nil
@@ -187,21 +208,59 @@ func runs(proc string, pid int) bool {
 }
 
 func (d *serviceDriver) request(p service.Process) execcontext.Request {
-	env := append([]string{"INVOCATION_ID=" + d.l.invocation}, p.Env...)
+	env := slices.Concat(d.s.environment, []string{"INVOCATION_ID=" + d.l.invocation}, p.Env)
 	if w := d.m.WatchdogEvery(); w > 0 {
 		env = append(env, "WATCHDOG_USEC="+strconv.FormatInt(w.Microseconds(), 10))
 	}
+	env = append(env, d.l.details...)
+	if d.socket >= 0 {
+		env = append(env, remote(d.socket)...)
+	}
+	if p.Main || p.Phase == service.ExecCondition || p.Phase == service.ExecStartPre {
+		env = append(env, d.monitored()...)
+	}
 	r := execcontext.Request{Unit: d.l.u.Name, Command: p.Command, Context: &d.cfg.ExecContext, Extra: env,
 		Notify: d.cfg.NotifyAccess != unit.NotifyNone && d.cfg.NotifyAccess != "", Socket: d.socket}
+	if d.cfg.Sandbox.PrivateTmp {
+		for _, o := range d.joined() {
+			if !down(o.l.active()) && o.tmpOf != "" {
+				r.TmpOf = o.tmpOf
+			}
+		}
+		d.tmpOf = cmp.Or(r.TmpOf, d.l.u.Name)
+	}
+	r.WholeRoot = d.cfg.RootDirectoryStartOnly && p.Phase != service.ExecStart
 	r.AsRoot = d.cfg.PermissionsStartOnly && p.Phase != service.ExecStart
 	if p.Phase == service.ExecStart {
 		r.Passed, r.Names = d.s.sockets(d.l)
 		d.purgeFDs()
-		for _, k := range d.kept {
+		for _, k := range slices.Backward(d.kept) { // the latest first, as systemd has them
 			r.Passed, r.Names = append(r.Passed, k.fd), append(r.Names, k.name)
 		}
 	}
 	return r
+}
+
+// monitored tells a service that is the OnFailure= or OnSuccess= of one other
+// what became of that.
+func (d *serviceDriver) monitored() []string {
+	names := d.s.graph.By(d.l.u.Name, unit.OnFailure, unit.OnSuccess)
+	if len(names) != 1 {
+		return nil
+	}
+	l := d.s.units[names[0]]
+	if l == nil {
+		return nil
+	}
+	of, ok := l.d.(*serviceDriver)
+	if !ok || !down(l.active()) {
+		return nil
+	}
+	var env []string
+	for _, e := range of.m.Outcome() {
+		env = append(env, "MONITOR_"+e)
+	}
+	return append(env, "MONITOR_INVOCATION_ID="+l.invocation, "MONITOR_UNIT="+l.u.Name)
 }
 
 // prepareGroup makes the unit's control group and sets its limits.
@@ -233,7 +292,7 @@ func (d *serviceDriver) prepareGroup() error {
 
 // exited is called by the reaper, with its lock held.
 func (d *serviceDriver) exited(e reap.Exit) {
-	d.s.Post(func() {
+	d.s.later(func() {
 		delete(d.s.pids, e.PID)
 		d.s.guard(d.l, func() { d.ended(e) })
 	})
@@ -243,6 +302,7 @@ func (d *serviceDriver) ended(e reap.Exit) {
 	if e.PID == d.m.MainPID() {
 		d.mainEnd = time.Now()
 	}
+	d.runs.ended(e)
 	d.checkMemory()
 	d.m.Exited(e)
 }
@@ -281,6 +341,9 @@ func (d *serviceDriver) prune() {
 
 // Kill implements service.Host.
 func (d *serviceDriver) Kill(pid, sig int) bool {
+	if d.s.pids[pid] == d.l && !d.s.cfg.Reaper.Expects(pid) {
+		return true // it was collected: its end is about to be told, and its number may be another's
+	}
 	return pid < noProcess && unix.Kill(pid, unix.Signal(sig)) == nil
 }
 
@@ -309,8 +372,12 @@ func (d *serviceDriver) Arm(which service.Timer, after time.Duration) {
 	if which == service.StateTimer && d.m.State() == service.AutoRestart {
 		after = coalesce(after)
 	}
-	t := &armed{at: time.Now().Add(after)}
-	t.t = d.s.after(after, func() {
+	d.armAt(which, time.Now().Add(after))
+}
+
+func (d *serviceDriver) armAt(which service.Timer, at time.Time) {
+	t := &armed{at: at}
+	t.t = d.s.after(max(time.Until(at), 0), func() {
 		if d.timers[which] != t {
 			return
 		}
@@ -320,39 +387,12 @@ func (d *serviceDriver) Arm(which service.Timer, after time.Duration) {
 	d.timers[which] = t
 }
 
-// accuracy is how late a service may be restarted, so that restarts of several
-// services share a wake-up and one that fails at once uses up its start limit
-// no faster than under systemd.
-const accuracy = 250 * time.Millisecond
-
-// coalesce prolongs a delay to the next multiple of accuracy.
-func coalesce(after time.Duration) time.Duration {
-	if after < time.Millisecond {
-		return after
-	}
-	end := time.Now().Add(after)
-	return after + end.Truncate(accuracy).Add(accuracy).Sub(end)
-}
-
 func (d *serviceDriver) elapsed(which service.Timer) {
 	if which == service.StateTimer && d.m.State() == service.AutoRestart {
 		d.restart()
 		return
 	}
 	d.m.Elapsed(which)
-}
-
-// restart starts the service again by itself, with those that require it.
-func (d *serviceDriver) restart() {
-	if j := d.s.queue.Of(d.l.u.Name); j != nil {
-		return // somebody else decides what becomes of it
-	}
-	d.again = true
-	d.Log("Scheduled restart job, restart counter is at %d.", d.m.Restarts()+1)
-	if _, err := d.s.enqueue(transaction.Request{Type: transaction.Restart, Unit: d.l.u.Name}); err != nil {
-		d.Log("Failed to schedule restart job: %v", err)
-		d.m.Stop()
-	}
 }
 
 // Changed implements service.Host.
@@ -364,24 +404,31 @@ func (d *serviceDriver) Changed(from, to service.State) {
 // Ended implements service.Host.
 func (d *serviceDriver) Ended(restarting bool) {
 	preserve := d.cfg.RuntimeDirectoryPreserve
-	if preserve != "yes" && !(preserve == "restart" && restarting) {
+	if preserve != "yes" && !(preserve == "restart" && (restarting || d.Restarting())) {
 		if err := d.s.cfg.Exec.RemoveRuntimeDirectories(&d.cfg.ExecContext); err != nil {
 			d.Log("Failed to remove the runtime directory: %v", err)
 		}
 	}
 	if !restarting {
-		if remove := d.s.cfg.Exec.RemovePrivateTmp(&d.cfg.ExecContext, d.l.u.Name); remove != nil {
-			go remove()
-		}
+		d.leaveTmp()
+	}
+	if err := d.s.cfg.Exec.RemoveCredentials(&d.cfg.ExecContext, d.l.u.Name); err != nil {
+		d.Log("Failed to remove the credentials: %v", err)
 	}
 	if d.cfg.PIDFile != "" {
 		_ = os.Remove(d.cfg.PIDFile)
 	}
 	d.hangUp()
-	if j := d.s.queue.Of(d.l.u.Name); !restarting && (j == nil || j.Type != transaction.Restart) {
+	if !restarting && !d.Restarting() {
 		d.dropFDs()
 	}
-	go d.s.Post(func() { d.s.guard(d.l, d.prune) })
+	d.s.later(func() { d.s.guard(d.l, d.prune) })
+}
+
+// Restarting implements service.Host.
+func (d *serviceDriver) Restarting() bool {
+	j := d.s.queue.Of(d.l.u.Name)
+	return j != nil && j.Type == transaction.Restart
 }
 
 // hangUp closes the connection that an instance with Accept=yes serves.
@@ -410,6 +457,7 @@ func (d *serviceDriver) properties(set func(name, value string)) {
 	set("ReloadResult", string(m.ReloadResult()))
 	set("NRestarts", strconv.Itoa(m.Restarts()))
 	set("StatusText", m.StatusText())
+	set("StatusErrno", strconv.Itoa(m.Errno()))
 	set("NFileDescriptorStore", strconv.Itoa(len(d.kept)))
 	code, status := 0, 0
 	if e, ok := m.MainExit(); ok {
@@ -423,7 +471,7 @@ func (d *serviceDriver) properties(set func(name, value string)) {
 	}
 	set("ExecMainCode", strconv.Itoa(code))
 	set("ExecMainStatus", strconv.Itoa(status))
-	set("ExecMainPID", strconv.Itoa(shown(m.MainPID())))
+	set("ExecMainPID", strconv.Itoa(shown(d.mainPID)))
 	set("ExecMainStartTimestamp", stampText(d.mainStart))
 	set("ExecMainExitTimestamp", stampText(d.mainEnd))
 	if !d.populated {

@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -20,6 +21,10 @@ func (s *Supervisor) handleShow(ctx context.Context, peer control.Peer, req cont
 			return control.Response{Units: []control.Unit{{Properties: s.ownProperties()}}}, nil
 		})
 	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	ctx = context.WithoutCancel(ctx) // all or nothing
 	for _, name := range req.Units {
 		err := s.once(ctx, send, func() (control.Response, error) {
 			l := s.require(name)
@@ -54,14 +59,18 @@ func (s *Supervisor) unitProperties(l *live) map[string]string {
 	a, sub := l.d.state()
 	set("ActiveState", string(a))
 	set("SubState", sub)
-	set("Result", l.d.result())
+	switch l.u.Kind {
+	case unit.KindTarget, unit.KindSlice, unit.KindDevice:
+	default:
+		set("Result", l.d.result())
+	}
 	set("InvocationID", l.invocation)
 	set("ConditionResult", yes(l.condition))
 	set("AssertResult", yes(l.assert))
 	set("CanStart", yes(l.u.LoadState == unit.Loaded && !l.u.RefuseManualStart))
 	set("CanStop", yes(l.u.LoadState == unit.Loaded && !l.u.RefuseManualStop))
 	set("CanReload", yes(l.d.canReload()))
-	set("NeedDaemonReload", "no")
+	set("NeedDaemonReload", yes(s.outdated(l)))
 	stamp := func(name string, t time.Time) {
 		set(name+"Timestamp", stampText(t))
 		set(name+"TimestampMonotonic", s.monotonic(t))
@@ -77,7 +86,46 @@ func (s *Supervisor) unitProperties(l *live) map[string]string {
 		set("Job", strconv.Itoa(j.ID))
 	}
 	l.d.properties(set)
+	if d, ok := l.d.(*serviceDriver); ok {
+		for phase := range d.runs {
+			p[string(phase)] = d.runs.describe(phase, p[string(phase)])
+		}
+	}
+	if p["TasksMax"] == "15%" && s.cfg.Tasks > 0 {
+		p["TasksMax"] = strconv.FormatUint(uint64(s.cfg.Tasks)*15/100, 10)
+	}
 	return p
+}
+
+// outdated reports whether a unit's files were changed after they were read. New
+// drop-ins are not looked for, as systemd does not either.
+func (s *Supervisor) outdated(l *live) bool {
+	if l.changedAt.IsZero() || l.u.FragmentPath == "" || l.u.LoadState == unit.NotFound {
+		return false
+	}
+	paths := append([]string{l.u.FragmentPath}, l.u.DropIns...)
+	for _, p := range paths {
+		if info, err := os.Stat(p); err != nil || info.ModTime().After(l.changedAt) {
+			return true
+		}
+	}
+	return false
+}
+
+// newest is when the latest of a unit's files was changed. The clock has no part
+// in it: it may have been wrong when they were read.
+func newest(u *unit.Unit) (at time.Time) {
+	for _, p := range append([]string{u.FragmentPath}, u.DropIns...) {
+		if info, err := os.Stat(p); err == nil && info.ModTime().After(at) {
+			at = info.ModTime()
+		}
+	}
+	return at
+}
+
+// unitPath is where unit files are, the most important first.
+func (s *Supervisor) unitPath() []string {
+	return []string{"/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system"}
 }
 
 // monotonic renders a time as microseconds since the kernel started.
@@ -109,9 +157,10 @@ func (s *Supervisor) ownProperties() map[string]string {
 		}
 	}
 	return map[string]string{
-		"Version": "coracle", "Architecture": "x86-64", "SystemState": s.systemState(),
+		"Environment": strings.Join(append([]string{"LANG=C.UTF-8", "PATH=" + unit.DefaultPATH}, s.environment...), "\n"),
+		"Version":     "252 (coracle)", "Virtualization": "", "Architecture": "x86-64", "SystemState": s.systemState(),
 		"NNames": strconv.Itoa(len(s.units)), "NFailedUnits": strconv.Itoa(failed), "NJobs": strconv.Itoa(s.queue.Len()),
-		"UnitPath":                    strings.Join([]string{"/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system"}, " "),
+		"UnitPath":                    strings.Join(s.unitPath(), " "),
 		"UserspaceTimestamp":          stampText(s.started),
 		"FinishTimestamp":             stampText(s.finishedAt),
 		"FinishTimestampMonotonic":    s.monotonic(s.finishedAt),

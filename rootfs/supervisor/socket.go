@@ -1,8 +1,10 @@
 package supervisor
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -21,27 +23,17 @@ type socketDriver struct {
 	l   *live
 	cfg *unit.Socket
 
-	sub      string // "dead", "listening", "running", "failed"
-	outcome  string
+	activity // "dead", "start-pre", "start-post", "listening", "running", "stop-pre", "stop-post", "failed"
+	helpers  helpers
 	fds      []int
 	accepted int
 	open     int // connections that are served now
+	refused  int
 	triggers []time.Time
 }
 
 func (s *Supervisor) newSocket(l *live) *socketDriver {
-	return &socketDriver{s: s, l: l, cfg: l.u.Socket, sub: "dead", outcome: "success"}
-}
-
-func (d *socketDriver) state() (transaction.State, string) {
-	switch d.sub {
-	case "dead":
-		return transaction.Inactive, d.sub
-	case "failed":
-		return transaction.Failed, d.sub
-	default:
-		return transaction.Active, d.sub
-	}
+	return &socketDriver{s: s, l: l, cfg: l.u.Socket, activity: activity{"dead", "success"}}
 }
 
 func (d *socketDriver) set(sub string) {
@@ -55,27 +47,57 @@ func (d *socketDriver) set(sub string) {
 }
 
 func (d *socketDriver) start() error {
-	d.outcome, d.triggers = "success", nil
+	d.outcome, d.triggers, d.refused = "success", nil, 0
 	if !d.cfg.Accept {
 		sv := d.s.find(d.cfg.Service)
 		if sv == nil || sv.u.LoadState != unit.Loaded {
-			return fmt.Errorf("the service %s to activate is not loaded", d.cfg.Service)
+			return fmt.Errorf("Socket service %s not loaded, refusing.", d.cfg.Service)
 		}
-		if !down(sv.active()) {
-			return fmt.Errorf("the service %s is already active, refusing", d.cfg.Service)
+		// One that waits to start again has no process, and may wait for this socket.
+		if _, sub := sv.d.state(); !down(sv.active()) && sub != "auto-restart" {
+			return fmt.Errorf("Socket service %s already active, refusing.", d.cfg.Service)
 		}
 	}
+	d.phase("start-pre", d.cfg.ExecStartPre, d.makeSockets, d.undo)
+	return nil
+}
+
+// phase runs commands and goes on with next, or with failed and why.
+func (d *socketDriver) phase(sub string, list []unit.Command, next func(), failed func(result string)) {
+	if len(list) > 0 {
+		d.set(sub)
+	}
+	d.helpers.run(d.s, d.l, &d.cfg.ExecContext, list, d.cfg.Timeout, func(result string) {
+		if result == "success" {
+			next()
+		} else {
+			failed(result)
+		}
+	})
+}
+
+// undo ends a start that has failed.
+func (d *socketDriver) undo(result string) {
+	if d.outcome == "success" {
+		d.outcome = result
+	}
+	d.close()
+	last := func(string) { d.fail(result) }
+	d.phase("stop-post", d.cfg.ExecStopPost, func() { last("") }, last)
+}
+
+// makeSockets makes the sockets.
+func (d *socketDriver) makeSockets() {
 	uid, gid, err := d.s.cfg.Exec.Lookup(d.cfg.SocketUser, d.cfg.SocketGroup)
 	if err == nil {
 		d.fds, err = socket.Open(d.cfg, socket.Owner{UID: uid, GID: gid})
 	}
 	if err != nil {
-		d.s.log(3, d.l.u.Name, "Failed to listen: %v", err)
-		d.fail("resources")
-		return nil
+		d.s.log(3, d.l.u.Name, "%s: Failed to listen on sockets: %v", d.l.u.Name, err)
+		d.undo("resources")
+		return
 	}
-	d.listen()
-	return nil
+	d.phase("start-post", d.cfg.ExecStartPost, d.listen, d.undo)
 }
 
 // listen waits for the next thing to come in.
@@ -109,6 +131,7 @@ func (d *socketDriver) fail(result string) {
 	if d.outcome == "success" {
 		d.outcome = result
 	}
+	d.s.log(4, d.l.u.Name, "%s: Failed with result '%s'.", d.l.u.Name, d.outcome)
 	d.set("failed")
 }
 
@@ -118,7 +141,7 @@ func (d *socketDriver) ready(fd int) {
 		return
 	}
 	if d.tooOften() {
-		d.s.log(3, d.l.u.Name, "Trigger limit hit, refusing further activation.")
+		d.s.log(3, d.l.u.Name, "%s: Trigger limit hit, refusing further activation.", d.l.u.Name)
 		d.fail("trigger-limit-hit")
 		return
 	}
@@ -164,7 +187,8 @@ func (d *socketDriver) accept(fd int) {
 		return
 	}
 	if d.cfg.MaxConnections > 0 && d.open >= d.cfg.MaxConnections {
-		d.s.log(4, d.l.u.Name, "Too many incoming connections (%d), dropping connection.", d.open)
+		d.refused++
+		d.s.log(4, d.l.u.Name, "%s: Too many incoming connections (%d), dropping connection.", d.l.u.Name, d.open)
 		unix.Close(conn)
 		return
 	}
@@ -225,6 +249,26 @@ func endpoint(a unix.Sockaddr) string {
 	}
 }
 
+// remote returns the variables that say who is at the other end of a
+// connection.
+func remote(fd int) []string {
+	peer, err := unix.Getpeername(fd)
+	if err != nil {
+		return nil
+	}
+	switch a := peer.(type) {
+	case *unix.SockaddrInet4:
+		return []string{"REMOTE_ADDR=" + netip.AddrFrom4(a.Addr).String(), "REMOTE_PORT=" + strconv.Itoa(a.Port)}
+	case *unix.SockaddrInet6:
+		return []string{"REMOTE_ADDR=" + netip.AddrFrom16(a.Addr).Unmap().String(), "REMOTE_PORT=" + strconv.Itoa(a.Port)}
+	case *unix.SockaddrUnix:
+		if a.Name != "" {
+			return []string{"REMOTE_ADDR=" + a.Name}
+		}
+	}
+	return nil
+}
+
 // triggerChanged is called when the service that this socket starts has come
 // up or gone down.
 func (d *socketDriver) triggerChanged(sv *live, to transaction.State) {
@@ -238,19 +282,38 @@ func (d *socketDriver) triggerChanged(sv *live, to transaction.State) {
 	case sv.limitHit:
 		d.fail("service-start-limit-hit")
 	case d.sub == "running":
+		if d.cfg.FlushPending {
+			socket.Flush(d.fds)
+		}
 		d.listen()
 	}
 }
 
 func (d *socketDriver) stop() {
-	d.close()
-	socket.Remove(d.cfg)
-	d.set("dead")
+	if d.sub == "stop-pre" || d.sub == "stop-post" {
+		return
+	}
+	d.pause()
+	last := func() {
+		if d.outcome == "success" {
+			d.set("dead")
+		} else {
+			d.set("failed")
+		}
+	}
+	fail := func(result string) {
+		d.outcome = result
+		last()
+	}
+	d.phase("stop-pre", d.cfg.ExecStopPre, func() {
+		d.close()
+		socket.Remove(d.cfg)
+		d.phase("stop-post", d.cfg.ExecStopPost, last, fail)
+	}, fail)
 }
 
-func (d *socketDriver) reload() error   { return errors.New("a socket cannot be reloaded") }
-func (d *socketDriver) canReload() bool { return false }
-func (d *socketDriver) refuse()         { d.fail("start-limit-hit") }
+func (d *socketDriver) reload() error { return errors.New("a socket cannot be reloaded") }
+func (d *socketDriver) refuse()       { d.fail("start-limit-hit") }
 
 func (d *socketDriver) reset() {
 	d.outcome = "success"
@@ -265,13 +328,41 @@ func (d *socketDriver) configure(u *unit.Unit) {
 	}
 }
 
-func (d *socketDriver) result() string       { return d.outcome }
-func (d *socketDriver) kill(string, int) int { return 0 }
+type socketState struct {
+	Sub, Outcome   string
+	FDs            []int
+	Accepted, Open int
+	Triggers       []moment
+}
+
+func (d *socketDriver) save() any {
+	d.s.keepOpen = append(d.s.keepOpen, d.fds...)
+	return socketState{d.sub, d.outcome, d.fds, d.accepted, d.open, d.s.moments(d.triggers)}
+}
+
+func (d *socketDriver) restore(b []byte) error {
+	var st socketState
+	if err := json.Unmarshal(b, &st); err != nil {
+		return err
+	}
+	d.sub, d.outcome, d.fds, d.accepted, d.open, d.triggers = st.Sub, st.Outcome, st.FDs, st.Accepted, st.Open, d.s.times(st.Triggers)
+	if st.Sub != "listening" && st.Sub != "running" && st.Sub != "dead" && st.Sub != "failed" { // its command is not known here
+		d.sub, d.outcome = "failed", "resources"
+		d.close()
+	}
+	if d.sub == "listening" {
+		for _, fd := range d.fds {
+			d.listenAgain(fd)
+		}
+	}
+	return nil
+}
 
 func (d *socketDriver) properties(set func(name, value string)) {
 	set("Result", d.outcome)
 	set("NAccepted", strconv.Itoa(d.accepted))
 	set("NConnections", strconv.Itoa(d.open))
+	set("NRefused", strconv.Itoa(d.refused))
 }
 
 // sockets returns the descriptors that a service is started with, and their

@@ -9,14 +9,15 @@
 //
 // It follows systemd 252 in what a unit's change of state does to others
 // (BindsTo=, OnFailure=, StopWhenUnneeded=, start limits, unloading). Left out
-// on purpose: D-Bus, user instances, generators, and automount and swap units,
-// whose start ends with "unsupported".
+// on purpose: D-Bus, user instances, generators, and swap units, whose start
+// ends with "unsupported".
 package supervisor
 
 import (
 	"context"
 	"fmt"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"github.com/coracle-os/coracle/rootfs/cgroup"
@@ -62,12 +63,19 @@ type Config struct {
 	Properties func(*unit.Unit, *graph.Graph) map[string]string
 	// Booted is called once the boot is over; it may be nil.
 	Booted func()
+	// Idle is called some seconds after the last job has ended or the units
+	// were read, in a goroutine of its own; it may be nil.
+	Idle func()
+	// Quiesce stops what brings events, before PID 1 is executed anew: requests,
+	// notifications, the reaper. Resume begins it again if that fails. They are
+	// called outside of the loop; nil means that it cannot be done.
+	Quiesce, Resume func()
 }
 
 // Supervisor is the service manager. Make it with New, then call Run.
 type Supervisor struct {
 	cfg    Config
-	events chan func()
+	events events
 
 	units map[string]*live // by canonical name
 	graph *graph.Graph
@@ -81,6 +89,9 @@ type Supervisor struct {
 	never    int  // processes that could not be started so far
 	dirty    bool // jobs may have become runnable
 	collect  bool // units may have become unused
+	worked   bool // since idle was set
+	idle     *time.Timer
+	holding  int // requests that have loaded units which they have yet to use
 	started  time.Time
 	finished bool // the boot is over
 	stopping bool // the machine goes down
@@ -90,6 +101,13 @@ type Supervisor struct {
 	finishedAt time.Time
 	outcome    Outcome
 	ended      chan struct{}
+
+	phase       string      // of the boot; see Boot
+	reexec      atomic.Bool // to be executed anew soon
+	environment []string    // of systemctl set-environment: every command gets it
+
+	results  map[int]control.Result // of jobs whose asker waits for the new copy of PID 1
+	keepOpen []int                  // descriptors that the state being saved names
 }
 
 // Outcome is how the machine is to end.
@@ -100,6 +118,9 @@ const (
 	PowerOff Outcome = "poweroff"
 	Reboot   Outcome = "reboot"
 	Halt     Outcome = "halt"
+	// Reexecute is not the end: PID 1 is to hand its state to a new copy of
+	// itself; see Save.
+	Reexecute Outcome = "reexecute"
 )
 
 // live is one loaded unit and what it is doing.
@@ -112,11 +133,14 @@ type live struct {
 	conditionAt, assertAt                                time.Time
 	condition, assert                                    bool
 
+	changedAt  time.Time   // when the latest of its files was changed, when it was read
 	starts     []time.Time // that the start limit remembers
 	limitHit   bool
 	invocation string
-	settled    bool // OnFailure= and OnSuccess= were acted upon
+	details    []string // variables that say what has started it: TRIGGER_UNIT and others
+	settled    bool     // OnFailure= and OnSuccess= were acted upon
 	jobTimer   *time.Timer
+	jobLimit   time.Time // when jobTimer elapses
 }
 
 // driver is what a kind of unit does. Its methods run in the loop.
@@ -137,34 +161,36 @@ type driver interface {
 	result() string
 	kill(whom string, sig int) int
 	properties(set func(name, value string))
+	// save returns what a new copy of PID 1 has to know, as a value for JSON,
+	// and restore takes that in; what it starts in doing so must not change the
+	// state of units before all are restored, so it goes through later.
+	save() any
+	restore(state []byte) error
 }
 
 // New returns a Supervisor that has loaded nothing yet.
 func New(cfg Config) *Supervisor {
 	g := graph.New(nil)
-	return &Supervisor{cfg: cfg, events: make(chan func(), 256), units: map[string]*live{},
+	s := &Supervisor{cfg: cfg, events: newEvents(), units: map[string]*live{}, results: map[int]control.Result{},
 		watchers: map[*watcher]bool{}, graph: g, queue: jobs.New(g), pids: map[int]*live{}, started: time.Now(), ended: make(chan struct{})}
+	s.queue.Dependent = s.dependent
+	return s
 }
 
 // Post hands f to the loop, to be run there. It waits while the loop is far
 // behind, and does nothing once the loop has ended. It must not be called from
 // the loop.
-func (s *Supervisor) Post(f func()) {
-	select {
-	case s.events <- f:
-	case <-s.ended:
-	}
-}
+func (s *Supervisor) Post(f func()) { s.events.post(f, s.ended) }
+
+// later hands f to the loop, for after the step that is being handled. It never
+// waits, so the loop itself and the reaper, which holds its lock, may call it.
+func (s *Supervisor) later(f func()) { s.events.push(f) }
 
 // Call runs f in the loop and returns when it is done, or with an error when
 // the loop has ended or ctx is done before.
 func (s *Supervisor) Call(ctx context.Context, f func()) error {
 	done := make(chan struct{})
-	select {
-	case s.events <- func() { defer close(done); f() }:
-	case <-s.ended:
-		return fmt.Errorf("ask PID 1: the machine is going down")
-	case <-ctx.Done():
+	if !s.events.post(func() { defer close(done); f() }, s.ended, ctx.Done()) && ctx.Err() != nil {
 		return ctx.Err()
 	}
 	select {
@@ -177,13 +203,15 @@ func (s *Supervisor) Call(ctx context.Context, f func()) error {
 	}
 }
 
-// Run owns the units until the machine is to end, and says how.
+// Run owns the units until the machine is to end, or PID 1 to be executed
+// anew, and says which. After Reexecute it may be called again.
 func (s *Supervisor) Run() Outcome {
-	defer close(s.ended)
 	for s.outcome == "" {
-		f := <-s.events
-		s.guard(nil, f)
+		s.guard(nil, s.events.next())
 		s.settle()
+	}
+	if s.outcome != Reexecute {
+		close(s.ended)
 	}
 	return s.outcome
 }
@@ -194,11 +222,29 @@ func (s *Supervisor) settle() {
 		s.dirty = false
 		s.guard(nil, s.dispatch)
 	}
-	if s.collect && s.queue.Len() == 0 {
+	if s.collect && s.queue.Len() == 0 && s.holding == 0 {
 		s.collect = false
 		s.guard(nil, s.unload)
 	}
 	s.guard(nil, s.tell)
+	if s.worked && s.queue.Len() == 0 {
+		s.worked = false
+		s.rest()
+	}
+}
+
+// idleAfter is how long there has to be no job for Config.Idle to be called.
+const idleAfter = 3 * time.Second
+
+// rest calls Config.Idle unless more is done soon.
+func (s *Supervisor) rest() {
+	switch {
+	case s.cfg.Idle == nil:
+	case s.idle == nil:
+		s.idle = time.AfterFunc(idleAfter, s.cfg.Idle)
+	default:
+		s.idle.Reset(idleAfter)
+	}
 }
 
 // guard runs f and contains a panic to the unit it was about.
@@ -241,6 +287,8 @@ type broken struct{ driver }
 func (b *broken) state() (transaction.State, string) { return transaction.Failed, "failed" }
 func (b *broken) result() string                     { return "resources" }
 func (b *broken) stop()                              {}
+func (b *broken) save() any                          { return nil }
+func (b *broken) restore([]byte) error               { return nil }
 func (b *broken) refuse()                            {}
 func (b *broken) start() error {
 	return fmt.Errorf("an internal fault hit this unit; see the journal, then reset-failed")

@@ -1,11 +1,14 @@
 package supervisor
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -27,29 +30,18 @@ type timerDriver struct {
 	l   *live
 	cfg *unit.Timer
 
-	sub       string // "dead", "waiting", "running", "elapsed", "failed"
-	outcome   string
+	activity  // "dead", "waiting", "running", "elapsed", "failed"
 	calendars []*calendar.Expression
 	activated time.Time
 	triggered time.Time
 	earlier   bool // triggered is of an earlier boot
 	next      timer.Next
 	armed     *time.Timer
+	due       time.Time // when it elapses, with the random delay
 }
 
 func (s *Supervisor) newTimer(l *live) *timerDriver {
-	return &timerDriver{s: s, l: l, cfg: l.u.Timer, sub: "dead", outcome: "success"}
-}
-
-func (d *timerDriver) state() (transaction.State, string) {
-	switch d.sub {
-	case "dead":
-		return transaction.Inactive, d.sub
-	case "failed":
-		return transaction.Failed, d.sub
-	default:
-		return transaction.Active, d.sub
-	}
+	return &timerDriver{s: s, l: l, cfg: l.u.Timer, activity: activity{"dead", "success"}}
 }
 
 func (d *timerDriver) set(sub string) {
@@ -161,6 +153,7 @@ const longest = time.Hour
 
 // arm calls elapsed at the time, which may be by the clock on the wall.
 func (d *timerDriver) arm(at time.Time) {
+	d.due = at
 	if d.armed != nil {
 		d.armed.Stop()
 	}
@@ -186,6 +179,10 @@ func (d *timerDriver) elapsed() {
 	if d.cfg.Persistent {
 		d.writeStamp()
 	}
+	if t := d.s.find(d.cfg.Unit); t != nil && down(t.active()) {
+		t.details = []string{"TRIGGER_UNIT=" + d.l.u.Name, "TRIGGER_TIMER_REALTIME_USEC=" + strconv.FormatInt(d.triggered.UnixMicro(), 10),
+			"TRIGGER_TIMER_MONOTONIC_USEC=" + d.s.monotonic(d.triggered)}
+	}
 	if _, err := d.s.enqueue(transaction.Request{Type: transaction.Start, Unit: d.cfg.Unit}); err != nil {
 		d.s.log(4, d.l.u.Name, "Failed to start %s: %v", d.cfg.Unit, err)
 		d.fail("resources")
@@ -201,6 +198,7 @@ func (d *timerDriver) fail(result string) {
 	if d.outcome == "success" {
 		d.outcome = result
 	}
+	d.s.log(4, d.l.u.Name, "%s: Failed with result '%s'.", d.l.u.Name, d.outcome)
 	d.set("failed")
 }
 
@@ -230,10 +228,9 @@ func (d *timerDriver) clockChanged() {
 	}
 }
 
-func (d *timerDriver) stop()           { d.set("dead") }
-func (d *timerDriver) reload() error   { return errors.New("a timer cannot be reloaded") }
-func (d *timerDriver) canReload() bool { return false }
-func (d *timerDriver) refuse()         { d.fail("start-limit-hit") }
+func (d *timerDriver) stop()         { d.set("dead") }
+func (d *timerDriver) reload() error { return errors.New("a timer cannot be reloaded") }
+func (d *timerDriver) refuse()       { d.fail("start-limit-hit") }
 
 func (d *timerDriver) reset() {
 	d.outcome = "success"
@@ -253,8 +250,35 @@ func (d *timerDriver) configure(u *unit.Unit) {
 	}
 }
 
-func (d *timerDriver) result() string       { return d.outcome }
-func (d *timerDriver) kill(string, int) int { return 0 }
+type timerState struct {
+	Sub, Outcome         string
+	Activated, Triggered moment
+	Earlier              bool
+	NextReal             time.Time
+	NextMonotonic        moment
+	Repeats              bool
+	Due                  moment
+}
+
+func (d *timerDriver) save() any {
+	m := d.s.moment
+	return timerState{d.sub, d.outcome, m(d.activated), m(d.triggered), d.earlier, d.next.Real, m(d.next.Monotonic), d.next.Repeats, m(d.due)}
+}
+
+func (d *timerDriver) restore(b []byte) error {
+	var st timerState
+	if err := json.Unmarshal(b, &st); err != nil {
+		return err
+	}
+	t := d.s.time
+	d.sub, d.outcome, d.activated, d.triggered, d.earlier = st.Sub, st.Outcome, t(st.Activated), t(st.Triggered), st.Earlier
+	d.next = timer.Next{Real: st.NextReal, Monotonic: t(st.NextMonotonic), Repeats: st.Repeats}
+	d.readCalendars()
+	if d.sub == "waiting" && st.Due != 0 {
+		d.arm(t(st.Due))
+	}
+	return nil
+}
 
 func (d *timerDriver) properties(set func(name, value string)) {
 	set("Result", d.outcome)
@@ -269,10 +293,12 @@ func (d *timerDriver) properties(set func(name, value string)) {
 		set("LastTriggerUSecMonotonic", d.s.sinceBoot(d.triggered))
 	}
 	var lines []string
-	for _, c := range d.calendars {
+	for _, c := range slices.Backward(d.calendars) { // as systemd shows them
 		lines = append(lines, fmt.Sprintf("{ OnCalendar=%s ; next_elapse=%s }", c, orNone(stampText(d.next.Real))))
 	}
-	set("TimersCalendar", strings.Join(lines, "\n"))
+	if len(lines) > 0 {
+		set("TimersCalendar", strings.Join(lines, "\n"))
+	}
 }
 
 func orNone(s string) string {

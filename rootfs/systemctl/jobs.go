@@ -17,6 +17,10 @@ import (
 // jobs asks for a job for each unit and waits for them.
 func (t *tool) jobs(v control.Verb, word string, args []string) error {
 	names, err := t.units(args)
+	if v == control.Start && !t.o.all && slices.ContainsFunc(args, isPattern) {
+		t.say(t.Err, "Warning: systemctl start called with a glob pattern.\n"+
+			"Hint: unit globs expand to loaded units, so start will usually have no effect.")
+	}
 	if err != nil || len(names) == 0 {
 		return err
 	}
@@ -41,9 +45,11 @@ func (t *tool) jobs(v control.Verb, word string, args []string) error {
 		}
 		return nil
 	})
-	switch {
-	case err != nil:
+	if err != nil {
 		return fmt.Errorf("Failed to %s %s: %w", word, strings.Join(names, " "), err)
+	}
+	t.warn(v, names)
+	switch {
 	case code != 0:
 		return errExit(code)
 	case t.o.wait:
@@ -52,19 +58,58 @@ func (t *tool) jobs(v control.Verb, word string, args []string) error {
 	return nil
 }
 
+func isPattern(arg string) bool { return strings.ContainsAny(arg, "*?[") }
+
+// changedText is said of a unit with files that are newer than what PID 1 knows.
+const changedText = "Warning: The unit file, source configuration file or drop-ins of %s changed on disk. Run 'systemctl daemon-reload' to reload units.\n"
+
+// warn says which units have other files by now, and which can start those again
+// that were stopped.
+func (t *tool) warn(v control.Verb, names []string) {
+	r, err := t.collect(control.Request{Verb: control.Show, Units: names})
+	if err != nil {
+		return // the units were stopped all the same
+	}
+	for _, u := range r.Units {
+		if u.Properties["NeedDaemonReload"] == "yes" {
+			fmt.Fprintf(t.Err, changedText, u.Name)
+		}
+		if v != control.Stop {
+			continue
+		}
+		var by []string
+		for _, n := range strings.Fields(u.Properties["TriggeredBy"]) {
+			if slices.Contains(names, n) {
+				continue
+			}
+			if r, err := t.collect(control.Request{Verb: control.Show, Units: []string{n}}); err == nil && len(r.Units) == 1 && r.Units[0].Active == "active" {
+				by = append(by, n)
+			}
+		}
+		if len(by) > 0 {
+			t.say(t.Err, "Warning: Stopping %s, but it can still be activated by:\n  %s", u.Name, strings.Join(by, "\n  "))
+		}
+	}
+}
+
 func (t *tool) isolate() error {
 	var names []string
 	for _, a := range t.args {
-		names = append(names, name.Mangle(a, "target"))
+		names = append(names, t.unitName(a, "target"))
 	}
 	return t.jobs(control.Isolate, "start", names)
 }
 
 // jobRefused says why there is no job for a unit.
 func (t *tool) jobRefused(word string, res control.Result) {
+	if res.Error.Code == control.NotActive {
+		fmt.Fprintln(t.Err, res.Error.Text)
+		return
+	}
 	fmt.Fprintf(t.Err, "Failed to %s %s: %s\n", word, res.Unit, res.Error.Text)
 	switch res.Error.Code {
-	case control.BadSetting, control.LoadError, control.Conflict, control.Cycle:
+	case control.NotFound, control.NotLoaded, control.Masked, control.NotApplicable, control.ShuttingDown, control.Denied:
+	default:
 		fmt.Fprintf(t.Err, "See system logs and 'systemctl status %s' for details.\n", res.Unit)
 	}
 }
@@ -161,6 +206,9 @@ func (t *tool) kill() error {
 				err = res.Error
 			}
 		}
+		if e := (*control.Error)(nil); errors.As(err, &e) && e.Code == control.BadRequest {
+			return err
+		}
 		if err != nil {
 			fmt.Fprintf(t.Err, "Failed to kill unit %s: %s\n", n, err)
 			code = exitFailure
@@ -213,6 +261,13 @@ func (t *tool) cancel() error {
 func (t *tool) daemonReload() error {
 	if _, err := t.collect(control.Request{Verb: control.DaemonReload}); err != nil {
 		return fmt.Errorf("Failed to reload daemon: %w", err)
+	}
+	return nil
+}
+
+func (t *tool) daemonReexec() error {
+	if _, err := t.collect(control.Request{Verb: control.DaemonReexec}); err != nil {
+		return fmt.Errorf("Failed to reexecute daemon: %w", err)
 	}
 	return nil
 }

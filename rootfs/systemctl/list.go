@@ -66,11 +66,27 @@ func (t *tool) wantedUnit(u control.Unit) bool {
 	return true
 }
 
+// unitTypes checks --type, and does what "--type help" asks for.
+func (t *tool) unitTypes() (done bool, err error) {
+	all := []string{"service", "mount", "swap", "socket", "target", "device", "automount", "timer", "path", "slice", "scope"}
+	loads := []string{"stub", "loaded", "not-found", "bad-setting", "error", "merged", "masked"}
+	for _, word := range t.o.types {
+		switch {
+		case word == "help":
+			fmt.Fprintln(t.Out, "Available unit types:\n"+strings.Join(all, "\n"))
+			return true, nil
+		case !slices.Contains(all, word) && !slices.Contains(loads, word):
+			return true, fmt.Errorf("Unknown unit type or load state '%s'.\nUse -t help to see a list of allowed values.", word)
+		}
+	}
+	return false, nil
+}
+
 // fetchUnits asks for the units that match the arguments and flags.
 func (t *tool) fetchUnits() ([]control.Unit, error) {
 	patterns := slices.Clone(t.args)
 	for i, p := range patterns {
-		if !strings.ContainsAny(p, "*?[") {
+		if !isPattern(p) {
 			patterns[i] = name.Mangle(p, "service")
 		}
 	}
@@ -96,6 +112,13 @@ func (t *tool) listUnits() error {
 	list, err := t.fetchUnits()
 	if err != nil {
 		return err
+	}
+	if t.inJSON() {
+		var rows [][]any
+		for _, u := range list {
+			rows = append(rows, []any{u.Name, u.Load, u.Active, u.Sub, u.Description})
+		}
+		return t.printJSON([]string{"unit", "load", "active", "sub", "description"}, rows)
 	}
 	jobs := slices.ContainsFunc(list, func(u control.Unit) bool { return u.Job != nil })
 	var rows [][]string
@@ -139,14 +162,16 @@ func (t *tool) listFooter(n int, jobs bool) {
 			fmt.Fprintln(t.Out, "JOB    = Pending job for the unit.")
 		}
 	}
-	if t.o.all || t.o.failed || len(t.o.states) > 0 {
+	switch {
+	case t.o.failed || len(t.o.states) > 0:
 		fmt.Fprintf(t.Out, "%d loaded units listed.\n", n)
-	} else {
+		return
+	case t.o.all:
+		fmt.Fprintf(t.Out, "%d loaded units listed.\n", n)
+	default:
 		fmt.Fprintf(t.Out, "%d loaded units listed. Pass --all to see loaded but inactive units, too.\n", n)
 	}
-	if n > 0 {
-		fmt.Fprintln(t.Out, "To show all installed unit files use 'systemctl list-unit-files'.")
-	}
+	fmt.Fprintln(t.Out, "To show all installed unit files use 'systemctl list-unit-files'.")
 }
 
 func (t *tool) listJobs() error {
@@ -155,12 +180,19 @@ func (t *tool) listJobs() error {
 		return err
 	}
 	if len(r.Jobs) == 0 {
-		if t.o.legend {
+		if t.o.legend && !t.inJSON() {
 			fmt.Fprintln(t.Out, "No jobs running.")
 		}
 		return nil
 	}
 	sort.Slice(r.Jobs, func(i, j int) bool { return r.Jobs[i].ID < r.Jobs[j].ID })
+	if t.inJSON() {
+		var rows [][]any
+		for _, j := range r.Jobs {
+			rows = append(rows, []any{j.ID, j.Unit, j.Type, j.State})
+		}
+		return t.printJSON([]string{"job", "unit", "type", "state"}, rows)
+	}
 	var rows [][]string
 	for _, j := range r.Jobs {
 		rows = append(rows, []string{strconv.Itoa(j.ID), j.Unit, j.Type, j.State})
@@ -194,15 +226,25 @@ func (t *tool) listSockets() error {
 		}
 		for _, u := range r.Units {
 			for _, l := range strings.Split(u.Properties["Listen"], "\n") {
-				address, _, _ := strings.Cut(l, " (")
-				rows = append(rows, []string{address, u.Name, u.Properties["Triggers"]})
+				address, kind, _ := strings.Cut(l, " (")
+				row := []string{address, u.Name, u.Properties["Triggers"]}
+				if t.o.showTypes {
+					row = slices.Insert(row, 1, strings.TrimSuffix(kind, ")"))
+				}
+				rows = append(rows, row)
 			}
 		}
 	}
 	sort.Slice(rows, func(i, j int) bool { return rows[i][0] < rows[j][0] })
-	var header []string
-	if t.o.legend {
-		header = []string{"LISTEN", "UNIT", "ACTIVATES"}
+	header := []string{"LISTEN", "UNIT", "ACTIVATES"}
+	if t.o.showTypes {
+		header = slices.Insert(header, 1, "TYPE")
+	}
+	if t.inJSON() {
+		return t.printJSON(strings.Fields(strings.ToLower(strings.Join(header, " "))), cells(rows))
+	}
+	if !t.o.legend {
+		header = nil
 	}
 	table(t.Out, header, rows)
 	if t.o.legend {
@@ -249,7 +291,12 @@ func (t *tool) branch(unitName, indent string, above []string) error {
 		return err
 	}
 	kinds := pulls
-	if t.o.reverse {
+	switch {
+	case t.o.after:
+		kinds = []string{"After"}
+	case t.o.before:
+		kinds = []string{"Before"}
+	case t.o.reverse:
 		kinds = pulledBy
 	}
 	var list []string

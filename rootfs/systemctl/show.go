@@ -30,7 +30,7 @@ func (t *tool) show() error {
 		if u.Name != "" {
 			t.addFileState(u)
 		}
-		t.printProperties(u.Properties)
+		t.printProperties(u)
 	}
 	return nil
 }
@@ -51,15 +51,14 @@ func (t *tool) addFileState(u control.Unit) {
 	}
 }
 
-func (t *tool) printProperties(p map[string]string) {
-	keys := t.o.properties
+func (t *tool) printProperties(u control.Unit) {
+	p, keys := u.Properties, t.o.properties
 	if len(keys) == 0 {
 		for k := range p {
 			keys = append(keys, k)
 		}
-		slices.Sort(keys)
 	}
-	for _, k := range keys {
+	for _, k := range inOrder(u.Name, keys) {
 		v, ok := p[k]
 		switch {
 		case !ok && t.o.properties != nil && !knownEmpty(k):

@@ -14,7 +14,10 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/coracle-os/coracle/initrd/bootinfo"
 	"github.com/coracle-os/coracle/rootfs/control"
+	"github.com/coracle-os/coracle/rootfs/firmware"
+	"github.com/coracle-os/coracle/rootfs/unit/name"
 	"github.com/coracle-os/coracle/rootfs/unit/signals"
 	"github.com/coracle-os/coracle/rootfs/unit/timespan"
 )
@@ -45,8 +48,11 @@ func (t *tool) status() error {
 				fmt.Fprintln(t.Out)
 			}
 			printed = true
+			if u.Properties["NeedDaemonReload"] == "yes" {
+				fmt.Fprintf(t.Err, changedText, u.Name)
+			}
 			t.block(u)
-			if u.Active == "inactive" || u.Active == "failed" {
+			if u.Active != "active" && u.Active != "reloading" {
 				c = exitStatusDead
 			}
 		}
@@ -73,9 +79,12 @@ func (t *tool) machineStatus() error {
 		mark = "×"
 	}
 	fmt.Fprintf(t.Out, "%s %s\n", mark, host)
+	trust := firmware.Read(os.DirFS("/"))
+	info, _ := bootinfo.Read(bootinfo.Path) // there is none in a container
 	for _, row := range [][2]string{{"State", p["SystemState"]}, {"Units", p["NNames"] + " loaded (incl. loaded aliases)"},
-		{"Jobs", p["NJobs"] + " queued"}, {"Failed", p["NFailedUnits"] + " units"}, {"Since", p["UserspaceTimestamp"]}} {
-		fmt.Fprintf(t.Out, "%9s: %s\n", row[0], row[1])
+		{"Jobs", p["NJobs"] + " queued"}, {"Failed", p["NFailedUnits"] + " units"}, {"Since", p["UserspaceTimestamp"]},
+		{"Secure Boot", trust.Boot()}, {"TPM", trust.Module()}, {"Encryption", info.Encryption()}} {
+		fmt.Fprintf(t.Out, "%11s: %s\n", row[0], row[1])
 	}
 	return nil
 }
@@ -95,6 +104,7 @@ func (t *tool) block(u control.Unit) {
 	t.field("Loaded", t.loaded(u))
 	t.dropIns(strings.Fields(p["DropInPaths"]))
 	t.field("Active", t.active(u))
+	t.times(u)
 	if by := p["TriggeredBy"]; by != "" {
 		t.field("TriggeredBy", "● "+strings.Join(strings.Fields(by), "\n             ● "))
 	}
@@ -104,9 +114,16 @@ func (t *tool) block(u control.Unit) {
 	if docs := strings.Fields(p["Documentation"]); len(docs) > 0 {
 		t.field("Docs", strings.Join(docs, "\n"+strings.Repeat(" ", 13)))
 	}
+	listens := false
 	for _, l := range strings.Split(p["Listen"], "\n") {
 		if address, kind, ok := strings.Cut(l, " ("); ok {
-			t.field("Listen", address+" ("+kind)
+			if label := "Listen"; listens {
+				label = ""
+				fmt.Fprintf(t.Out, "%13s%s (%s\n", label, address, kind)
+			} else {
+				t.field(label, address+" ("+kind)
+			}
+			listens = true
 		}
 	}
 	t.processes(p)
@@ -124,6 +141,11 @@ func (t *tool) field(label, value string) { fmt.Fprintf(t.Out, "%11s: %s\n", lab
 func (t *tool) loaded(u control.Unit) string {
 	p := u.Properties
 	if reason := p["LoadError"]; u.Load != "loaded" && reason != "" {
+		if _, quoted, ok := strings.Cut(reason, " "); ok { // after the name of the error
+			if text, err := strconv.Unquote(quoted); err == nil {
+				reason = text
+			}
+		}
 		return fmt.Sprintf("%s (Reason: %s)", u.Load, reason)
 	}
 	parts := []string{}
@@ -170,6 +192,9 @@ func (t *tool) dropIns(files []string) {
 func (t *tool) active(u control.Unit) string {
 	p := u.Properties
 	s := fmt.Sprintf("%s (%s)", u.Active, u.Sub)
+	if u.Sub == u.Active {
+		s = u.Active
+	}
 	if u.Active == "failed" || u.Sub != u.Active && p["Result"] != "" && p["Result"] != "success" && u.Active != "active" {
 		s = fmt.Sprintf("%s (%s) (Result: %s)", u.Active, u.Sub, p["Result"])
 		if u.Sub == u.Active {
@@ -189,6 +214,33 @@ func (t *tool) active(u control.Unit) string {
 	return s
 }
 
+// times prints when the unit will end or was active, and when a timer elapses.
+func (t *tool) times(u control.Unit) {
+	p := u.Properties
+	micros := func(property string) time.Duration {
+		n, _ := strconv.ParseInt(p[property], 10, 64)
+		return time.Duration(n) * time.Microsecond
+	}
+	begun, ended := micros("ActiveEnterTimestampMonotonic"), micros("ActiveExitTimestampMonotonic")
+	most, err := timespan.Parse(p["RuntimeMaxUSec"], time.Second)
+	now := time.Now()
+	switch {
+	case u.Active == "active" && begun > 0 && err == nil && most > 0 && most != timespan.Infinity:
+		until := now.Add(begun + most - t.Monotonic())
+		t.field("Until", until.UTC().Format(stampLayout)+"; "+timespan.Relative(until.Sub(now)))
+	case (u.Active == "inactive" || u.Active == "failed") && begun > 0 && ended >= begun && name.Kind(u.Name) != "target":
+		t.field("Duration", timespan.Format((ended - begun).Truncate(time.Millisecond)))
+	}
+	if name.Kind(u.Name) != "timer" {
+		return
+	}
+	next := "n/a"
+	if row := t.timerRow(u, now); u.Active == "active" && !row.next.IsZero() {
+		next = row.next.UTC().Format(stampLayout) + "; " + timespan.Relative(row.next.Sub(now))
+	}
+	t.field("Trigger", next)
+}
+
 // ago writes how long something is past, with at most two units.
 func ago(d time.Duration) string {
 	switch {
@@ -206,8 +258,16 @@ func ago(d time.Duration) string {
 	return strings.Join(parts, " ") + " ago"
 }
 
-// processes prints the main and the control process.
+// processes prints the processes that have ended, the main and the control
+// process.
 func (t *tool) processes(p map[string]string) {
+	for _, phase := range []string{"ExecCondition", "ExecStartPre", "ExecStart", "ExecStartPost", "ExecReload", "ExecStop", "ExecStopPost"} {
+		for _, line := range strings.Split(p[phase], "\n") {
+			if text := endedText(phase, line); text != "" {
+				t.field("Process", text)
+			}
+		}
+	}
 	if pid := p["MainPID"]; pid != "" && pid != "0" {
 		t.field("Main PID", fmt.Sprintf("%s (%s)", pid, t.comm(pid)))
 	} else if pid := p["ExecMainPID"]; pid != "" && pid != "0" || p["ExecMainCode"] != "" && p["ExecMainCode"] != "0" {
@@ -221,6 +281,21 @@ func (t *tool) processes(p map[string]string) {
 	}
 }
 
+// endedText writes a line of the property of a phase for people, "" if its
+// command has not run or still does.
+func endedText(phase, line string) string {
+	part := func(key string) string {
+		_, rest, _ := strings.Cut(line, " "+key+"=")
+		v, _, _ := strings.Cut(rest, " ; ")
+		return strings.TrimSuffix(v, " }")
+	}
+	code := map[string]string{"exited": "1", "killed": "2", "dumped": "3"}[part("code")]
+	if code == "" || part("pid") == "0" {
+		return ""
+	}
+	return fmt.Sprintf("%s %s=%s (%s)", part("pid"), phase, part("argv[]"), exitText(code, part("status")))
+}
+
 // exitText writes how a process ended; code is as in siginfo_t.
 func exitText(code, status string) string {
 	n, _ := strconv.Atoi(status)
@@ -228,7 +303,7 @@ func exitText(code, status string) string {
 	case "1":
 		word := map[int]string{0: "SUCCESS", 1: "FAILURE", 2: "INVALIDARGUMENT", 200: "CHDIR", 203: "EXEC", 205: "LIMITS", 209: "STDOUT", 216: "GROUP", 217: "USER", 226: "NAMESPACE"}[n]
 		if word == "" {
-			word = "n/a"
+			return fmt.Sprintf("code=exited, status=%d", n)
 		}
 		return fmt.Sprintf("code=exited, status=%d/%s", n, word)
 	case "2":

@@ -97,14 +97,16 @@ type tool struct {
 
 // options are the flags.
 type options struct {
-	types, states, properties               []string
-	value, all, full, quiet                 bool
-	noPager, noLegend, plain, reverse       bool
-	noBlock, now, failed, runtime, force    bool
-	noReload, wait, help, version, noWall   bool
-	preserve, recursive, showTypes, noAsk   bool
-	legend                                  bool
-	lines, forceCount                       int
+	types, states, properties             []string
+	value, all, full, quiet               bool
+	noPager, noLegend, plain, reverse     bool
+	noBlock, now, failed, runtime, force  bool
+	noReload, wait, help, version, noWall bool
+	preserve, recursive, noAsk            bool
+	legend                                bool
+	lines, forceCount                     int
+	showTypes, after, before              bool
+
 	output, signal, killWhom, jobMode, root string
 	presetMode                              string
 	user, system                            bool
@@ -119,7 +121,7 @@ func (o *options) flags() *pflag.FlagSet {
 	f.BoolVar(&o.value, "value", false, "print only the values of properties")
 	f.StringSliceVarP(&o.properties, "P", "P", nil, "as --value --property=")
 	f.BoolVarP(&o.all, "all", "a", false, "inactive units and empty properties too")
-	f.BoolVarP(&o.full, "full", "l", false, "do not shorten lines")
+	f.BoolVarP(&o.full, "full", "l", false, "do not shorten lines; edit: the whole file")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print nothing that is not an error")
 	f.BoolVar(&o.noPager, "no-pager", false, "do not use a pager (there is none)")
 	f.BoolVar(&o.noLegend, "no-legend", false, "no header and footer")
@@ -138,13 +140,16 @@ func (o *options) flags() *pflag.FlagSet {
 	f.BoolVar(&o.system, "system", false, "the system manager (there is no other)")
 	f.BoolVar(&o.user, "user", false, "not supported")
 	f.IntVarP(&o.lines, "lines", "n", 10, "journal lines to show")
-	f.StringVarP(&o.output, "output", "o", "short", "output of the journal lines")
+	f.StringVarP(&o.output, "output", "o", "short", "output of the journal lines; lists: json or json-pretty")
 	f.StringVarP(&o.signal, "signal", "s", "SIGTERM", "signal to send")
 	f.StringVar(&o.killWhom, "kill-whom", "all", "main, control or all")
 	f.StringVar(&o.killWhom, "kill-who", "all", "as --kill-whom")
 	f.StringVar(&o.jobMode, "job-mode", "", "how to deal with queued jobs")
+	f.BoolVar(&o.showTypes, "show-types", false, "list-sockets: the types of sockets too")
+	f.BoolVar(&o.after, "after", false, "list-dependencies: what the unit is ordered after")
+	f.BoolVar(&o.before, "before", false, "list-dependencies: what the unit is ordered before")
 	f.StringVar(&o.root, "root", "", "work on the unit files below this directory")
-	f.StringVar(&o.presetMode, "preset-mode", "full", "accepted for compatibility")
+	f.StringVar(&o.presetMode, "preset-mode", "full", "what of the policy counts: full, enable-only or disable-only")
 	f.BoolVarP(&o.help, "help", "h", false, "this text")
 	f.BoolVar(&o.version, "version", false, "the version")
 	return f
@@ -171,12 +176,19 @@ func verbs() map[string]verb {
 		"reload":                jobs(control.Reload, "reload"),
 		"reload-or-restart":     jobs(control.ReloadOrRestart, "reload-or-restart"),
 		"force-reload":          jobs(control.ReloadOrRestart, "reload-or-restart"),
-		"try-reload-or-restart": jobs(control.TryReloadRestart, "try-reload-or-restart"),
+		"try-reload-or-restart": jobs(control.TryReloadRestart, "reload-or-try-restart"),
+		"reload-or-try-restart": jobs(control.TryReloadRestart, "reload-or-try-restart"),
 		"isolate":               {run: (*tool).isolate, min: 1, help: "start a target and stop all else"},
 		"kill":                  {run: (*tool).kill, min: 1, help: "send a signal to units' processes"},
+		"link":                  {run: (*tool).link, min: 1, help: "make unit files from elsewhere known", filePart: true},
+		"revert":                {run: (*tool).revert, min: 1, help: "remove drop-ins and masks of units", filePart: true},
+		"add-wants":             {run: (*tool).addWants, min: 2, help: "let a target want units", filePart: true},
+		"add-requires":          {run: (*tool).addRequires, min: 2, help: "let a target require units", filePart: true},
+		"edit":                  {run: (*tool).edit, min: 1, help: "edit a drop-in of units, or with --full their files"},
 		"reset-failed":          {run: (*tool).resetFailed, help: "forget failures and start limits"},
 		"cancel":                {run: (*tool).cancel, help: "cancel jobs"},
 		"daemon-reload":         {run: (*tool).daemonReload, help: "read all unit files again"},
+		"daemon-reexec":         {run: (*tool).daemonReexec, help: "execute PID 1 anew; no unit stops"},
 		"status":                {run: (*tool).status, help: "show what units are doing"},
 		"show":                  {run: (*tool).show, help: "show properties"},
 		"is-active":             {run: (*tool).isActive, min: 1, help: "tell if units are active"},
@@ -199,6 +211,10 @@ func verbs() map[string]verb {
 		"get-default":           {run: (*tool).getDefault, help: "show the default target", filePart: true},
 		"set-default":           {run: (*tool).setDefault, min: 1, help: "set the default target", filePart: true},
 		"default":               {run: func(t *tool) error { return t.jobs(control.Isolate, "start", []string{"default.target"}) }, help: "isolate default.target"},
+		"show-environment":      {run: (*tool).showEnvironment, help: "show the variables that every command gets"},
+		"set-environment":       {run: func(t *tool) error { return t.setEnvironment(control.SetEnvironment) }, min: 1, help: "set such variables"},
+		"unset-environment":     {run: func(t *tool) error { return t.setEnvironment(control.UnsetEnvironment) }, min: 1, help: "remove such variables"},
+		"import-environment":    {run: (*tool).importEnvironment, help: "set such variables as they are here"},
 		"poweroff":              {run: func(t *tool) error { return t.power(control.PowerOff) }, help: "power off"},
 		"reboot":                {run: func(t *tool) error { return t.power(control.Reboot) }, help: "reboot"},
 		"halt":                  {run: func(t *tool) error { return t.power(control.Halt) }, help: "halt"},
@@ -253,7 +269,7 @@ func (t *tool) run(args []string) error {
 	if flags.Changed("P") {
 		t.o.value = true
 	}
-	if t.o.noLegend {
+	if t.o.noLegend || t.o.quiet {
 		t.o.legend = false
 	}
 	t.o.force = t.o.forceCount > 0
@@ -267,6 +283,9 @@ func (t *tool) run(args []string) error {
 	}
 	if t.o.root != "" {
 		t.Machine.Root = t.o.root
+	}
+	if done, err := t.unitTypes(); done {
+		return err
 	}
 	rest := flags.Args()
 	if len(rest) == 0 {
@@ -315,13 +334,22 @@ func (t *tool) printVersion() error {
 	return nil
 }
 
+// unitName is an argument as the name of a unit.
+func (t *tool) unitName(arg, kind string) string {
+	n := name.Mangle(arg, kind)
+	if plain := strings.TrimSuffix(n, "."+kind); plain != arg && n != arg && !strings.HasPrefix(arg, "/") {
+		t.say(t.Err, "Invalid unit name %q escaped as \"%s\" (maybe you should use systemd-escape?).", arg, plain)
+	}
+	return n
+}
+
 // units returns the full names of arguments; patterns are matched against the
 // loaded units.
 func (t *tool) units(args []string) ([]string, error) {
 	var list []string
 	for _, a := range args {
-		if !strings.ContainsAny(a, "*?[") {
-			list = append(list, name.Mangle(a, "service"))
+		if !isPattern(a) {
+			list = append(list, t.unitName(a, "service"))
 			continue
 		}
 		pattern := a

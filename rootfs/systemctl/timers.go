@@ -48,6 +48,9 @@ func (t *tool) listTimers() error {
 		}
 		return a.Before(b)
 	})
+	if t.inJSON() {
+		return t.printTimersJSON(rows, now)
+	}
 	t.printTimers(rows, now)
 	return nil
 }
@@ -63,6 +66,27 @@ func (t *tool) timerRow(u control.Unit, now time.Time) timerRow {
 		}
 	}
 	return row
+}
+
+// printTimersJSON writes times as microseconds, 0 for none.
+func (t *tool) printTimersJSON(rows []timerRow, now time.Time) error {
+	micros := func(at time.Time) any {
+		if at.IsZero() {
+			return 0
+		}
+		return at.UnixMicro()
+	}
+	span := func(at time.Time) any {
+		if at.IsZero() {
+			return 0
+		}
+		return at.Sub(now).Abs().Microseconds()
+	}
+	var lines [][]any
+	for _, r := range rows {
+		lines = append(lines, []any{micros(r.next), span(r.next), micros(r.last), span(r.last), r.unit, r.activates})
+	}
+	return t.printJSON([]string{"next", "left", "last", "passed", "unit", "activates"}, lines)
 }
 
 func (t *tool) printTimers(rows []timerRow, now time.Time) {

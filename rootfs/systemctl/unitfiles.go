@@ -24,11 +24,11 @@ func (t *tool) installer() (*install.Installer, error) {
 }
 
 // fileNames returns arguments as unit names; with paths kept.
-func fileNames(args []string) []string {
+func (t *tool) fileNames(args []string) []string {
 	var list []string
 	for _, a := range args {
 		if !strings.Contains(a, "/") {
-			a = name.Mangle(a, "service")
+			a = t.unitName(a, "service")
 		} else if abs, err := filepath.Abs(a); err == nil {
 			a = abs
 		}
@@ -39,7 +39,7 @@ func fileNames(args []string) []string {
 
 const noInstallText = `The unit files have no installation config (WantedBy=, RequiredBy=, Also=,
 Alias= settings in the [Install] section, and DefaultInstance= for template
-units). This means they are not meant to be %s using systemctl.
+units). This means they are not meant to be enabled using systemctl.
  
 Possible reasons for having this kind of units are:
 • A unit may be statically enabled by being symlinked from another unit's
@@ -51,33 +51,32 @@ Possible reasons for having this kind of units are:
 • In case of template units, the unit is meant to be enabled with some
   instance name specified.`
 
-// change makes a plan, carries it out, and has PID 1 read the files again.
-func (t *tool) change(word string, makePlan func(*install.Installer, []string, install.Options) (install.Plan, error)) error {
-	names := fileNames(t.args)
+// change makes a plan, carries it out, and has PID 1 read the files again. doing
+// is what is done, for messages.
+func (t *tool) change(doing string, makePlan func(*install.Installer, []string, install.Options) (install.Plan, error)) error {
+	names := t.fileNames(t.args)
 	i, err := t.installer()
 	if err != nil {
-		return fmt.Errorf("Failed to %s unit: %w", word, err)
+		return fmt.Errorf("Failed to %s: %w", doing, err)
 	}
-	p, err := makePlan(i, names, install.Options{Runtime: t.o.runtime, Force: t.o.force})
+	p, err := makePlan(i, names, install.Options{Runtime: t.o.runtime, Force: t.o.force, Preset: install.PresetMode(t.o.presetMode)})
+	for _, n := range p.Missing {
+		t.say(t.Err, "Unit %s does not exist, proceeding anyway.", n)
+	}
+	if err == nil {
+		err = errors.Join(install.Apply(t.Root, p.Changes), p.Failed)
+	}
 	if err != nil {
-		return fmt.Errorf("Failed to %s unit: %w", word, err)
-	}
-	for _, w := range p.Warnings {
-		t.say(t.Err, "%s", w)
-	}
-	if err := install.Apply(t.Root, p.Changes); err != nil {
-		return fmt.Errorf("Failed to %s unit: %w", word, err)
+		return fmt.Errorf("Failed to %s: %w", doing, err)
 	}
 	for _, c := range p.Changes {
 		t.say(t.Err, "%s", c)
 	}
+	for _, w := range p.Warnings {
+		t.say(t.Err, "%s", w)
+	}
 	if len(p.NoInstall) == len(names) && len(p.Changes) == 0 {
-		switch word {
-		case "enable":
-			t.say(t.Err, noInstallText, "enabled")
-		case "disable":
-			t.say(t.Err, noInstallText, "enabled or disabled")
-		}
+		t.say(t.Err, noInstallText)
 	}
 	return t.reloadAfter()
 }
@@ -99,7 +98,7 @@ func (t *tool) thenJobs(err error, v control.Verb) error {
 	if err != nil || !t.o.now {
 		return err
 	}
-	names := fileNames(t.args)
+	names := t.fileNames(t.args)
 	for i := range names {
 		names[i] = path.Base(names[i])
 	}
@@ -107,30 +106,33 @@ func (t *tool) thenJobs(err error, v control.Verb) error {
 }
 
 func (t *tool) enable() error {
-	return t.thenJobs(t.change("enable", (*install.Installer).Enable), control.Start)
+	return t.thenJobs(t.change("enable unit", (*install.Installer).Enable), control.Start)
 }
 
 func (t *tool) disable() error {
-	return t.thenJobs(t.change("disable", (*install.Installer).Disable), control.Stop)
+	return t.thenJobs(t.change("disable unit", (*install.Installer).Disable), control.Stop)
 }
 
 func (t *tool) reenable() error {
-	now := t.o.now
-	t.o.now = false
-	if err := t.change("disable", (*install.Installer).Disable); err != nil {
+	if err := t.change("reenable unit", (*install.Installer).Disable); err != nil {
 		return err
 	}
-	t.o.now = now
-	return t.enable()
+	return t.thenJobs(t.change("reenable unit", (*install.Installer).Enable), control.Start)
 }
 
-func (t *tool) preset() error { return t.change("preset", (*install.Installer).Preset) }
+func (t *tool) preset() error {
+	switch install.PresetMode(t.o.presetMode) {
+	case install.Full, install.EnableOnly, install.DisableOnly:
+		return t.change("preset unit", (*install.Installer).Preset)
+	}
+	return fmt.Errorf("Failed to parse preset mode: %s.", t.o.presetMode)
+}
 
 func (t *tool) mask() error {
-	return t.thenJobs(t.change("mask", (*install.Installer).Mask), control.Stop)
+	return t.thenJobs(t.change("mask unit", (*install.Installer).Mask), control.Stop)
 }
 
-func (t *tool) unmask() error { return t.change("unmask", (*install.Installer).Unmask) }
+func (t *tool) unmask() error { return t.change("unmask unit", (*install.Installer).Unmask) }
 
 func (t *tool) isEnabled() error {
 	i, err := t.installer()
@@ -138,7 +140,7 @@ func (t *tool) isEnabled() error {
 		return err
 	}
 	good := false
-	for _, n := range fileNames(t.args) {
+	for _, n := range t.fileNames(t.args) {
 		s, err := i.State(path.Base(n))
 		if err != nil {
 			fmt.Fprintf(t.Err, "Failed to get unit file state for %s: %s\n", n, err)
@@ -179,6 +181,9 @@ func (t *tool) listUnitFiles() error {
 		rows = append(rows, []string{n, string(state), p})
 	}
 	sort.Slice(rows, func(a, b int) bool { return bySuffix(rows[a][0], rows[b][0]) })
+	if t.inJSON() {
+		return t.printJSON([]string{"unit_file", "state", "preset"}, cells(rows))
+	}
 	var header []string
 	if t.o.legend {
 		header = []string{"UNIT FILE", "STATE", "PRESET"}
@@ -186,6 +191,9 @@ func (t *tool) listUnitFiles() error {
 	table(t.Out, header, rows)
 	if t.o.legend {
 		fmt.Fprintf(t.Out, "\n%d unit files listed.\n", len(rows))
+	}
+	if len(rows) == 0 && len(t.args) > 0 {
+		return errExit(exitFailure)
 	}
 	return nil
 }
@@ -203,7 +211,7 @@ func (t *tool) wantedFile(n string, state install.State) bool {
 		return false
 	}
 	for _, p := range t.args {
-		if !strings.ContainsAny(p, "*?[") {
+		if !isPattern(p) {
 			p = name.Mangle(p, "service")
 		}
 		if ok, err := path.Match(p, n); err == nil && ok {
@@ -218,7 +226,7 @@ func (t *tool) wantedFile(n string, state install.State) bool {
 func (t *tool) cat() error {
 	code := 0
 	first := true
-	for _, n := range fileNames(t.args) {
+	for _, n := range t.fileNames(t.args) {
 		fragment, dropIns := t.filesOf(n)
 		if fragment == "" && len(dropIns) == 0 {
 			fmt.Fprintf(t.Err, "No files found for %s.\n", n)
@@ -247,6 +255,10 @@ func (t *tool) cat() error {
 
 func (t *tool) catFile(p string) error {
 	data, err := os.ReadFile(filepath.Join(t.Root, p))
+	if to, lerr := os.Readlink(filepath.Join(t.Root, p)); lerr == nil && to == "/dev/null" {
+		fmt.Fprintf(t.Out, "# Unit %s is masked.\n", filepath.Base(p))
+		return nil
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: it was removed; run systemctl daemon-reload", err)
 	}
@@ -302,12 +314,20 @@ func (t *tool) setDefault() error {
 	if err != nil {
 		return err
 	}
-	n := name.Mangle(t.args[0], "target")
+	n := t.unitName(t.args[0], "target")
+	if name.Kind(n) != "target" || !name.Valid(n) {
+		return errors.New("Failed to set default target: Invalid argument")
+	}
 	found, ok := i.Index.Lookup(n)
-	if !ok || name.Kind(n) != "target" {
+	if !ok {
 		return fmt.Errorf("Failed to set default target: Unit file %s does not exist.", n)
 	}
-	c := install.Change{Path: "/etc/systemd/system/" + defaultTarget, Target: "/" + found.Path}
+	const at = "/etc/systemd/system/" + defaultTarget
+	old, err := os.Readlink(filepath.Join(t.Root, at))
+	if old == "/"+found.Path {
+		return nil
+	}
+	c := install.Change{Path: at, Target: "/" + found.Path, Replaces: err == nil}
 	if err := install.Apply(t.Root, []install.Change{c}); err != nil {
 		return fmt.Errorf("Failed to set default target: %w", err)
 	}

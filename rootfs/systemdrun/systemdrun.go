@@ -3,7 +3,8 @@
 //
 // systemd takes such units over D-Bus; here they are files in
 // /run/systemd/transient, which PID 1 removes when it forgets the unit. Left out
-// on purpose, and refused by name: scopes, terminals and pipes to the caller.
+// on purpose, and refused by name: scopes, for a unit's processes are PID 1's own
+// here, and the managers of users.
 package systemdrun
 
 import (
@@ -20,6 +21,7 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+	"golang.org/x/term"
 
 	"github.com/coracle-os/coracle/rootfs/control"
 	"github.com/coracle-os/coracle/rootfs/program"
@@ -50,6 +52,7 @@ type options struct {
 	unit, description, slice, workDir, uid, gid, kind string
 	properties, timerProperties, env                  []string
 	remain, wait, noBlock, quiet, collect             bool
+	pipe, pty, scope, user                            bool
 	nice                                              int
 	on                                                map[string]*[]string
 }
@@ -78,6 +81,10 @@ func (o *options) flags() *pflag.FlagSet {
 	f.BoolVar(&o.noBlock, "no-block", false, "do not wait until the command runs")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "do not say which unit it is")
 	f.BoolVarP(&o.collect, "collect", "G", false, "with --wait: forget the unit even if it failed")
+	f.BoolVarP(&o.pipe, "pipe", "P", false, "the command reads and writes what this program would")
+	f.BoolVarP(&o.pty, "pty", "t", false, "the command has a terminal, which leads to this one")
+	f.BoolVar(&o.scope, "scope", false, "not supported")
+	f.BoolVar(&o.user, "user", false, "not supported")
 	f.Bool("no-ask-password", false, "accepted for compatibility")
 	f.Bool("system", false, "accepted for compatibility")
 	o.on = map[string]*[]string{}
@@ -112,8 +119,16 @@ func (m Machine) run(ctx context.Context, o options, f *pflag.FlagSet, stdio pro
 	if f.NArg() == 0 {
 		return 0, errors.New("no command to run: give one after the options")
 	}
-	if timer != "" && o.wait {
-		return 0, errors.New("--wait cannot be used with a timer")
+	if err := o.check(timer != ""); err != nil {
+		return 0, err
+	}
+	s, err := o.streams(m.Root, stdio)
+	if err != nil {
+		return 0, err
+	}
+	if s != nil {
+		defer s.finish()
+		o.properties = append(s.settings, o.properties...)
 	}
 	service := o.unit
 	if service == "" {
@@ -148,10 +163,44 @@ func (m Machine) run(ctx context.Context, o options, f *pflag.FlagSet, stdio pro
 	default:
 		fmt.Fprintf(stdio.Err, "Running as unit: %s\n", service)
 	}
-	if !o.wait {
+	if s != nil {
+		s.begin()
+		defer s.copies.Wait()
+	}
+	if !o.wait && s == nil {
 		return 0, nil
 	}
 	return m.wait(ctx, service, o.collect)
+}
+
+// check refuses what does not go together, or is not there.
+func (o options) check(timer bool) error {
+	switch {
+	case o.scope:
+		return errors.New("--scope is not supported by Coracle: PID 1 starts every process of a unit itself; leave it out and add --pipe or --pty")
+	case o.user:
+		return errors.New("--user is not supported by Coracle: there is only the system's manager; use --uid to run as a user")
+	case timer && o.wait:
+		return errors.New("--wait cannot be used with a timer")
+	case timer && (o.pipe || o.pty):
+		return errors.New("--pipe and --pty cannot be used with a timer: nobody is there when it elapses")
+	case o.noBlock && (o.wait || o.pipe || o.pty):
+		return errors.New("--no-block does not wait: leave it out with --wait, --pipe and --pty")
+	}
+	return nil
+}
+
+// streams makes what --pipe and --pty ask for, or nothing. With both, it is a
+// terminal if the caller has one.
+func (o options) streams(root string, stdio program.Stdio) (*streams, error) {
+	in, ok := stdio.In.(*os.File)
+	switch terminal := ok && term.IsTerminal(int(in.Fd())); {
+	case o.pty && (!o.pipe || terminal):
+		return newTerminal(stdio)
+	case o.pipe:
+		return newPipes(filepath.Join(root, "run"), stdio)
+	}
+	return nil, nil
 }
 
 // quote writes a word so that a unit file gives it back as it is.

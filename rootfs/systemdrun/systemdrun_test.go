@@ -70,7 +70,7 @@ func TestTimer(t *testing.T) {
 }
 
 func TestErrors(t *testing.T) {
-	for args, want := range map[string]string{"": "no command", "--pty sh": "unknown flag", "-p x /bin/true": "NAME=VALUE", "--wait --on-boot=1 /bin/true": "--wait"} {
+	for args, want := range map[string]string{"": "no command", "--scope sh": "--scope is not supported", "--user sh": "--uid", "--pty --no-block sh": "--no-block", "--pipe --on-boot=1 sh": "timer", "-p x /bin/true": "NAME=VALUE", "--wait --on-boot=1 /bin/true": "--wait"} {
 		if code, errs, _ := run(t, t.TempDir(), strings.Fields(args)...); code != 1 || !strings.Contains(errs, want) {
 			t.Errorf("%q: %d, %q", args, code, errs)
 		}

@@ -12,8 +12,8 @@ import (
 // Kind tells errors apart.
 type Kind string
 
-// The kinds of error. The first five are about one unit, the last three about
-// the transaction.
+// The kinds of error. The first five are about one unit, the next three about
+// the transaction, the last about the request.
 const (
 	NotFound      Kind = "not-found"
 	Masked        Kind = "masked"
@@ -23,6 +23,8 @@ const (
 	Unmergeable   Kind = "unmergeable"
 	Cyclic        Kind = "cyclic"
 	Destructive   Kind = "destructive"
+	Refused       Kind = "refused"
+	Invalid       Kind = "bad-request"
 )
 
 // Error says why there is no plan.
@@ -88,6 +90,9 @@ func (b *builder) build() error {
 	if b.req.Mode == Isolate {
 		b.isolate()
 	}
+	if b.req.Mode == Triggering {
+		b.stopTriggering()
+	}
 	b.mark(anchor)
 	b.dropRedundant()
 	// One job for each unit first: the order of two jobs that contradict each
@@ -120,9 +125,9 @@ func (b *builder) checkIsolate() error {
 	u := b.w.Graph.Unit(b.req.Unit)
 	switch {
 	case b.req.Type != Start:
-		return &Error{NotApplicable, b.req.Unit, "Isolate is only valid for start."}
+		return &Error{Invalid, b.req.Unit, "Isolate is only valid for start."}
 	case u != nil && u.LoadState == unit.Loaded && !u.AllowIsolate:
-		return &Error{NotApplicable, b.req.Unit, "Operation refused, unit may not be isolated."}
+		return &Error{Refused, b.req.Unit, "Operation refused, unit may not be isolated."}
 	}
 	return nil
 }
@@ -300,6 +305,15 @@ func (b *builder) isolate() {
 	}
 }
 
+// stopTriggering adds a stop for the units that start the one that is to stop.
+func (b *builder) stopTriggering() {
+	for _, name := range b.w.Graph.By(b.anchor.unit, unit.Triggers) {
+		if s := b.state(name); s != Inactive && s != Failed {
+			_, _ = b.add(name, Stop, b.anchor, link{matters: true}, "triggers "+b.anchor.unit)
+		}
+	}
+}
+
 // mark finds the jobs without which the anchor's cannot be.
 func (b *builder) mark(n *node) {
 	n.matters = true
@@ -473,7 +487,7 @@ func (b *builder) finish() {
 		}
 		b.plan.Jobs = append(b.plan.Jobs, j)
 	}
-	if b.req.Mode == Isolate {
+	if b.req.Mode == Isolate || b.req.Mode == Flush {
 		for name, q := range b.w.Queued {
 			if b.jobs[name] == nil && !q.Irreversible {
 				b.plan.Cancel = append(b.plan.Cancel, name)

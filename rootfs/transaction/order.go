@@ -53,14 +53,35 @@ func (b *builder) breakCycles() error {
 		if victim == "" {
 			return &Error{Cyclic, b.plan.Anchor, fmt.Sprintf("Transaction order is cyclic: %s. Unable to break the cycle starting with %s/%s: remove a Before= or After= of one of them.", path, b.plan.Anchor, b.req.Type)}
 		}
-		b.plan.Warnings = append(b.plan.Warnings, fmt.Sprintf("Found ordering cycle: %s. Job %s/%s deleted to break ordering cycle starting with %s/%s",
-			path, victim, b.jobs[victim][0].typ, b.plan.Anchor, b.req.Type))
+		b.warnCycle(cycle, victim)
 		for _, n := range slices.Clone(b.jobs[victim]) {
 			if slices.Contains(b.jobs[victim], n) {
 				b.drop(n, true)
 			}
 		}
 	}
+}
+
+// warnCycle names a cycle as systemd does, from one unit to what that is ordered
+// after, and so on; a long one is cut.
+func (b *builder) warnCycle(cycle []string, victim string) {
+	first, what := cycle[0], "ordering cycle"
+	list := append(slices.Clone(cycle[1:]), first)
+	slices.Reverse(list[:len(list)-1])
+	for i, name := range list {
+		if i == 20 {
+			b.plan.Warnings = append(b.plan.Warnings, fmt.Sprintf("%s: Found dependency on %d more", first, len(list)-i))
+			break
+		}
+		t := Type(Start)
+		if types := b.typesOf(name); len(types) > 0 {
+			t = types[0].Type
+		}
+		b.plan.Warnings = append(b.plan.Warnings, fmt.Sprintf("%s: Found %s on %s/%s", first, what, name, t))
+		what = "dependency"
+	}
+	b.plan.Warnings = append(b.plan.Warnings, fmt.Sprintf("%s: Job %s/%s deleted to break ordering cycle starting with %s/%s",
+		first, victim, b.jobs[victim][0].typ, b.plan.Anchor, b.req.Type))
 }
 
 // describe writes a cycle for people; a long one is cut in the middle.

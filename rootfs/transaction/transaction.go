@@ -7,8 +7,7 @@
 // matter to the request and jobs that do not, merging, dropping of redundant
 // ones, cycles broken by dropping a job that does not matter.
 //
-// Conditions, timeouts and the running of jobs are PID 1's. Jobs of mode
-// "flush" and "triggering" are left out.
+// Conditions, timeouts and the running of jobs are PID 1's.
 package transaction
 
 import (
@@ -55,6 +54,8 @@ const (
 	ReplaceIrreversibly Mode = "replace-irreversibly"
 	Fail                Mode = "fail"
 	Isolate             Mode = "isolate"
+	Flush               Mode = "flush"      // all other queued jobs are cancelled
+	Triggering          Mode = "triggering" // a stop stops what triggers the unit, too
 	IgnoreDependencies  Mode = "ignore-dependencies"
 	IgnoreRequirements  Mode = "ignore-requirements"
 )

@@ -1,6 +1,10 @@
 package unit
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/coracle-os/coracle/rootfs/seccomp"
+)
 
 // Sandbox is what a service may see and do of the machine; systemd.exec(5).
 type Sandbox struct {
@@ -12,6 +16,9 @@ type Sandbox struct {
 	ProtectControlGroups, ProtectHostname, ProtectClock            bool
 	ReadWritePaths, ReadOnlyPaths, InaccessiblePaths               []string // "-" before one that may be missing
 	TemporaryFileSystem                                            []string
+	ProtectProc, ProcSubset                                        string // "default" and "all" unless set
+	PrivateIPC                                                     bool
+	Calls                                                          *seccomp.Rules // nil: all system calls are allowed
 	Binds                                                          []Bind
 	DropCapabilities                                               uint64 // those that CapabilityBoundingSet= leaves out
 	AmbientCapabilities                                            uint64
@@ -21,6 +28,48 @@ type Sandbox struct {
 type Bind struct {
 	From, To           string
 	ReadOnly, Optional bool
+}
+
+// Dropped returns the capabilities that the service does not have: those that
+// CapabilityBoundingSet= leaves out, and those that other settings take away.
+func (s *Sandbox) Dropped() uint64 {
+	drop := s.DropCapabilities
+	for _, c := range []struct {
+		on    bool
+		names []string
+	}{
+		{s.PrivateDevices, []string{"CAP_MKNOD", "CAP_SYS_RAWIO"}}, {s.ProtectKernelModules, []string{"CAP_SYS_MODULE"}},
+		{s.ProtectKernelLogs, []string{"CAP_SYSLOG"}}, {s.ProtectClock, []string{"CAP_SYS_TIME", "CAP_WAKE_ALARM"}},
+	} {
+		for _, n := range c.names {
+			if c.on {
+				bit, _ := Capability(n)
+				drop |= 1 << bit
+			}
+		}
+	}
+	return drop
+}
+
+// Restricted returns which system calls the service may make: what it says of
+// them, and what other settings take away.
+func (s *Sandbox) Restricted() seccomp.Rules {
+	var r seccomp.Rules
+	if s.Calls != nil {
+		r = *s.Calls
+	}
+	for _, c := range []struct {
+		on    bool
+		calls []string
+	}{
+		{s.PrivateDevices, []string{"@raw-io"}}, {s.ProtectKernelModules, []string{"@module"}}, {s.ProtectKernelLogs, []string{"syslog"}},
+		{s.ProtectClock, []string{"@clock"}}, {s.ProtectHostname, []string{"sethostname", "setdomainname"}}, {s.ProtectKernelTunables, []string{"_sysctl"}},
+	} {
+		if c.on {
+			r.Denied = append(r.Denied[:len(r.Denied):len(r.Denied)], c.calls...)
+		}
+	}
+	return r
 }
 
 // AllCapabilities has the bits of all capabilities.

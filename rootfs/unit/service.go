@@ -47,6 +47,7 @@ const (
 // which means no limit; 0 is never "no limit" for the three timeouts.
 type Service struct {
 	Type            ServiceType
+	ExitOfGroup     bool // it has ended when its last process has, not the main one (ExitType=cgroup)
 	RemainAfterExit bool
 	GuessMainPID    bool
 	PIDFile         string // absolute
@@ -62,9 +63,13 @@ type Service struct {
 
 	Restart                  Restart
 	RestartSec               time.Duration // 100 ms unless set
+	RestartSteps             int           // restarts until the pause is RestartMaxDelay; 0: it does not grow
+	RestartMaxDelay          time.Duration // timespan.Infinity unless set
 	TimeoutStart             time.Duration
 	TimeoutStop              time.Duration
 	TimeoutAbort             time.Duration // as TimeoutStop unless set
+	TimeoutStartFailure      string        // "terminate", "abort" or "kill"
+	TimeoutStopFailure       string        // the same
 	RuntimeMax               time.Duration
 	Watchdog                 time.Duration // 0: off
 	SuccessExitStatus        ExitStatuses  // beyond 0, HUP, INT, TERM, PIPE
@@ -112,9 +117,12 @@ type ExecContext struct {
 	Nice                     *int
 	OOMScoreAdjust           *int
 	NoNewPrivileges          bool
+	Scheduling               *Scheduling // nil: as PID 1
+	SearchPath               []string    // where programs are looked for; nil: SearchPath of this package
+	Credentials              []Credential
 	Sandbox                  Sandbox
 
-	RuntimeDirectory         []string // relative to /run
+	RuntimeDirectory         []string // relative to /run; of this and the next three, NAME:LINK makes a link, too
 	RuntimeDirectoryMode     int
 	RuntimeDirectoryPreserve string   // "no", "yes", "restart"
 	StateDirectory           []string // relative to /var/lib
@@ -129,7 +137,7 @@ type ExecContext struct {
 	StandardInput    Stream
 	StandardOutput   Stream
 	StandardError    Stream
-	TTYPath          string // /dev/console unless set
+	TTYPath          string // "" means /dev/console
 	TTYReset         bool
 	TTYVHangup       bool
 	TTYVTDisallocate bool

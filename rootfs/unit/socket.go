@@ -57,6 +57,13 @@ type Socket struct {
 	PipeSize           uint64
 	Writable           bool
 	FlushPending       bool
+	IPTOS, IPTTL       int // 0: the kernel's, as all of these
+	Priority, Mark     int
+	DeferAccept        time.Duration
+	KeepAliveTime      time.Duration
+	KeepAliveInterval  time.Duration
+	KeepAliveProbes    int
+	TCPCongestion      string
 	TriggerLimit       StartLimit // 2 s and 20, or 200 with Accept
 	Timeout            time.Duration
 
@@ -104,6 +111,7 @@ type Path struct {
 	MakeDirectory bool
 	DirectoryMode int
 	Unit          string
+	TriggerLimit  StartLimit // TriggerDefault unless set
 }
 
 // PathWatch is one PathExists=, PathExistsGlob=, PathChanged=, PathModified=

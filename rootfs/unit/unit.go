@@ -86,10 +86,14 @@ type Unit struct {
 	RefuseManualStop    bool
 	AllowIsolate        bool
 	IgnoreOnIsolate     bool
-	RequiresMountsFor   []string // absolute, clean paths; their mount units are in Deps too
+	RequiresMountsFor   []string // absolute, clean paths, also those that follow from other settings; their mount units are in Deps too
 	OnFailureJobMode    string   // "replace" unless set
+	OnSuccessJobMode    string   // "fail" unless set
+	CollectMode         string   // "inactive" or "inactive-or-failed"
 	StartLimit          StartLimit
-	JobTimeout          time.Duration // timespan.Infinity unless set
+	JobTimeout          time.Duration // from when a job is queued; timespan.Infinity unless set
+	JobRunningTimeout   time.Duration // from when it begins to run; as JobTimeout unless set
+	JobTimeoutAction    string        // "none" unless set
 	SuccessAction       string        // "none" unless set
 	FailureAction       string        // "none" unless set
 

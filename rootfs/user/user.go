@@ -11,7 +11,7 @@
 // a mounted image and a test.
 //
 // Ensure has the meaning of the useradd call that coreos-cloudinit made. Left
-// out on purpose: deleting and renaming users, password ageing, subordinate
+// out on purpose: renaming users, password ageing, subordinate
 // ids and NIS ("+" lines), which nothing on a Coracle machine uses.
 //
 // It is our own code because Go's os/user only reads, only from "/", and not

@@ -163,6 +163,13 @@ func fromDrives(ctx context.Context, devices []string) []Source {
 // ConfigDrive reads OpenStack's config drive on a block device.
 func ConfigDrive(ctx context.Context, device string) Source {
 	files, err := configdrive.Open(ctx, device, openstack.DriveFiles()...)
+	// The metadata names one more file, if a network was injected.
+	if name := openstack.NetworkConfig(files[openstack.MetaData]); name != "" && err == nil {
+		var more configdrive.Files
+		if more, err = configdrive.Open(ctx, device, name); err == nil && more[name] != nil {
+			files[openstack.Injected] = more[name]
+		}
+	}
 	return FromPlatform("config drive "+device, openstack.ParseDrive(files), err)
 }
 

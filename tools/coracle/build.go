@@ -29,6 +29,8 @@ func cmdBuild(ctx context.Context, args []string, stdio program.Stdio) error {
 	like := flags.String("like", "", "`directory` of another build; what is the same there is not made again")
 	source := flags.String("source", "", "top `directory` of the sources; found from the current one without it")
 	more := flags.String("format", "", "`forms` to write too, separated by commas: "+strings.Join(formatNames(), ", "))
+	keys := flags.String("secure-boot", "", "sign with the keys in this `directory`, which coracle key secure-boot makes")
+	encrypt := flags.Bool("encrypt", false, "with -secure-boot: machines encrypt their state and seal its key to their TPM")
 	update := flags.Bool("update", false, "look for newer Debian packages")
 	if err := parseFlags(flags, args); err != nil {
 		return err
@@ -42,6 +44,17 @@ func cmdBuild(ctx context.Context, args []string, stdio program.Stdio) error {
 		return err
 	}
 	options.Update = *update
+	if *keys != "" {
+		if options.Recipe.SecureBoot.Keys, err = filepath.Abs(*keys); err != nil {
+			return err
+		}
+	}
+	if *encrypt {
+		options.Recipe.SecureBoot.Encrypt = "tpm2"
+		if options.Recipe.SecureBoot.Keys == "" {
+			return errors.New("-encrypt wants -secure-boot too: the TPM has the key for releases that are signed")
+		}
+	}
 	if *like != "" {
 		if options.Like, err = filepath.Abs(*like); err != nil {
 			return err

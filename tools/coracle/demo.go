@@ -175,7 +175,7 @@ func (d *demo) publish(ctx context.Context, v variant.Variant) error {
 	if err != nil {
 		return err
 	}
-	_, err = d.repo.Publish(ctx, *b, tufrepo.Options{Channel: "stable"})
+	_, err = d.repo.Publish(ctx, *b, tufrepo.Options{Channel: "stable", Fast: true})
 	if err := errors.Join(err, closeRoot(), os.RemoveAll(output)); err != nil {
 		return err
 	}

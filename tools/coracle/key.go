@@ -13,10 +13,12 @@ const keyUsage = `Usage: coracle key init   -key-dir DIR -repo DIR [-root-keys N
        coracle key rotate -key-dir DIR... -repo DIR [-key ID] ROLE
        coracle key renew  -key-dir DIR... -repo DIR
        coracle key sign   -key-dir DIR... -repo DIR
+       coracle key secure-boot [-dir DIR] [-days N] [-rotate NAME | -revoke FILE.efi...]
 init makes keys and an empty repository. rotate gives a role (root, targets, snapshot, timestamp)
 new keys; renew moves the expiry of the root metadata. Both need the threshold of root keys: what
 is signed by too few waits in the repository until sign, with other keys, completes it. Keep root
 and targets keys offline; the timestamp key belongs where coracle release refresh runs.
+secure-boot makes the keys of UEFI Secure Boot (PK, KEK, db), replaces one, or revokes a UKI.
 `
 
 // cmdKey makes and changes keys.
@@ -27,6 +29,8 @@ func cmdKey(_ context.Context, args []string, stdio program.Stdio) error {
 			return cmdKeyInit(args[1:], stdio)
 		case "rotate", "renew", "sign":
 			return cmdKeyChange(args[0], args[1:], stdio)
+		case "secure-boot":
+			return cmdKeySecureBoot(args[1:], stdio)
 		case "-h", "-help", "--help":
 			fmt.Fprint(stdio.Out, keyUsage)
 			return nil

@@ -11,6 +11,7 @@
 //	coracle cluster      several machines on this computer, as one cluster
 //	coracle publish      give an image to a cloud, or print how
 //	coracle pxe          start machines over the network
+//	coracle config       check user-data before a machine has it
 //	coracle demo-update  show an update that is kept and one that is not
 //
 // Each command explains its flags with -h.
@@ -50,6 +51,7 @@ func commands() []command {
 		{"cluster", "up, status, ssh, down: several machines in QEMU as one cluster", cmdCluster},
 		{"publish", "give an image to a cloud, or print the commands that do", cmdPublish},
 		{"pxe", "start machines over the network", cmdPXE},
+		{"config", "check user-data, print its plan, before a machine has it", cmdConfig},
 		{"demo-update", "show in QEMU an update that is kept and one that is not", cmdDemoUpdate},
 	}
 }

@@ -128,6 +128,7 @@ func cmdRelease(ctx context.Context, args []string, stdio program.Stdio) error {
 	var o tufrepo.Options
 	f := newRepoFlags("coracle release", releaseUsage, stdio)
 	f.publishFlags(&o, "channel")
+	f.BoolVar(&o.Fast, "fast", false, "compress less, in a fraction of the time: for a release to try")
 	f.StringVar(&o.MinVersion, "min-version", "", "`version` that a machine must have before it takes this one")
 	repo, rest, err := f.open(args, 1)
 	if err != nil {

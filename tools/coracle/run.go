@@ -36,7 +36,7 @@ const bootTimeout = 5 * time.Minute
 type runOptions struct {
 	image, userData, firmware, disk string
 	memory, cpus                    int
-	console                         bool
+	console, secureBoot, tpm        bool
 	forwards                        forwardFlag
 }
 
@@ -68,6 +68,8 @@ func cmdRun(ctx context.Context, args []string, stdio program.Stdio) error {
 	flags.StringVar(&o.firmware, "firmware", "uefi", "uefi, or the `path` of an OVMF code file")
 	flags.StringVar(&o.disk, "disk", "", "keep the machine's disk in this `file` (qcow2) and go on with it next time")
 	flags.Var(&o.forwards, "forward", "forward a port of the loopback into the machine, `HOST:GUEST`; may be repeated")
+	flags.BoolVar(&o.secureBoot, "secure-boot", false, "a firmware that enrols the image's keys and then enforces Secure Boot")
+	flags.BoolVar(&o.tpm, "tpm", false, "give the machine a TPM 2 (swtpm); its state ends with the machine")
 	flags.BoolVar(&o.console, "console", false, "attach the serial console instead of logging in over SSH (Ctrl-A X ends QEMU)")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -92,7 +94,11 @@ func cmdRun(ctx context.Context, args []string, stdio program.Stdio) error {
 
 // config turns the flags into a machine whose files lie in dir.
 func (o runOptions) config(dir string) (c qemu.Config, keyFile string, err error) {
-	firmware, err := qemu.FindFirmware(o.firmware)
+	name := o.firmware
+	if o.secureBoot && name == "uefi" {
+		name = "secure-boot"
+	}
+	firmware, err := qemu.FindFirmware(name)
 	if err != nil {
 		return c, "", err
 	}
@@ -111,7 +117,8 @@ func (o runOptions) config(dir string) (c qemu.Config, keyFile string, err error
 		return c, "", fmt.Errorf("write user-data: %w", err)
 	}
 	c = qemu.Config{Name: "run", Dir: dir, Image: o.image, Disk: o.disk, Memory: o.memory, CPUs: o.cpus,
-		Accel: qemu.DetectAccel(), Firmware: firmware, UserData: userData, Forwards: o.forwards, DiskSize: runDiskSize}
+		Accel: qemu.DetectAccel(), Firmware: firmware, UserData: userData, Forwards: o.forwards, DiskSize: runDiskSize,
+		SecureBoot: o.secureBoot, TPM: o.tpm}
 	if o.console {
 		c.Stdio = true
 		c.KernelArgs = "coracle.autologin"

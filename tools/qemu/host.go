@@ -40,12 +40,17 @@ func accel(cpuinfo []byte, openKVM func() error) string {
 	return "tcg"
 }
 
-// FindFirmware returns the OVMF build for a name: "uefi" (or empty), or the
+// FindFirmware returns the OVMF build for a name: "uefi" (or empty),
+// "secure-boot" (that enforces it once keys are enrolled), or the
 // path of a code file whose variables lie beside it with CODE replaced by VARS.
 func FindFirmware(name string) (Firmware, error) {
 	candidates := []Firmware{
 		{"/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"},
 		{"/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_VARS.fd"},
+	}
+	if name == "secure-boot" {
+		candidates = []Firmware{{"/usr/share/OVMF/OVMF_CODE_4M.secboot.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"}}
+		name = ""
 	}
 	if name != "" && name != "uefi" {
 		candidates = []Firmware{{name, string(bytes.Replace([]byte(name), []byte("CODE"), []byte("VARS"), 1))}}

@@ -24,7 +24,8 @@ type Config struct {
 	Image    string // the image to boot, raw or qcow2; never written to
 	Disk     string // overlay file; empty: Dir/disk.qcow2, made anew
 	DiskSize int64  // size of the overlay in bytes; 0: the image's own
-	Bus      string // virtio (default), nvme, sata, scsi
+	WriteLog string // file that gets all writes to the disk, as dm-log-writes has them; empty: none
+	Bus      string // virtio (default), nvme, sata, usb, scsi
 	Memory   int    // MiB; 0: 2048
 	CPUs     int    // 0: 2, and 1 under TCG
 	CodeSize int    // MiB that TCG may use for translated code; 0: 1024
@@ -32,6 +33,10 @@ type Config struct {
 	Accel    string // kvm or tcg; empty: DetectAccel
 	Firmware Firmware
 	BIOS     bool // QEMU's own legacy BIOS in place of Firmware
+	// SecureBoot takes a firmware that can enforce Secure Boot, in setup mode: it
+	// enrols the image's keys at the first start.
+	SecureBoot bool
+	TPM        bool // a TPM 2 by swtpm, whose state is in Dir/tpm
 
 	UserData    string // file given as fw_cfg opt/coracle/user-data; empty: none
 	MetaData    string // file given as fw_cfg opt/coracle/meta-data; empty: none
@@ -96,19 +101,31 @@ func (c Config) Args() ([]string, error) {
 			cpus = 1
 		}
 	}
+	machine := "q35,smm=off"
+	if c.SecureBoot {
+		machine = "q35,smm=on" // only the firmware may write its variables
+	}
 	args := []string{
 		"-name", "coracle-" + c.Name,
-		"-machine", "q35,smm=off",
+		"-machine", machine,
 		"-m", strconv.Itoa(memory),
 		"-smp", strconv.Itoa(cpus),
 		"-display", "none",
 		"-no-user-config", "-nodefaults",
 		"-device", "virtio-rng-pci",
+		"-global", "ICH9-LPC.noreboot=off", // or the chipset's watchdog counts for nothing
 		"-qmp", "unix:" + c.qmpSocket() + ",server=on,wait=off",
 	}
 	if !c.BIOS {
 		args = append(args, "-drive", "if=pflash,format=raw,unit=0,readonly=on,file="+c.Firmware.Code,
 			"-drive", "if=pflash,format=raw,unit=1,file="+c.vars())
+	}
+	if c.SecureBoot {
+		args = append(args, "-global", "driver=cfi.pflash01,property=secure,value=on")
+	}
+	if c.TPM {
+		args = append(args, "-chardev", "socket,id=tpm,path="+c.tpmSocket(),
+			"-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0")
 	}
 	switch c.Accel {
 	case "kvm":
@@ -122,11 +139,11 @@ func (c Config) Args() ([]string, error) {
 	default:
 		return nil, fmt.Errorf("qemu arguments: accelerator %q: use kvm or tcg", c.Accel)
 	}
-	disk, err := diskArgs(c.Bus, c.disk())
+	disk, err := diskArgs(c.Bus)
 	if err != nil {
 		return nil, err
 	}
-	args = append(args, disk...)
+	args = append(append(args, c.driveArgs()...), disk...)
 	for i, d := range c.ExtraDrives {
 		args = append(args, extraDriveArgs(i, d)...)
 	}
@@ -148,20 +165,40 @@ func (c Config) Args() ([]string, error) {
 	return append(args, c.ExtraArgs...), nil
 }
 
-func diskArgs(bus, file string) ([]string, error) {
-	drive := []string{"-drive", "if=none,id=disk0,format=qcow2,discard=unmap,cache=unsafe,file=" + file}
+// driveArgs make disk0. The host's cache may lose what the guest has flushed,
+// but a log shows the flushes.
+func (c Config) driveArgs() []string {
+	if c.WriteLog == "" {
+		return []string{"-drive", "if=none,id=disk0,format=qcow2,discard=unmap,cache=unsafe,file=" + c.disk()}
+	}
+	return []string{
+		"-blockdev", "driver=qcow2,node-name=overlay,discard=unmap,cache.no-flush=on,file.driver=file,file.filename=" + c.disk(),
+		"-blockdev", "driver=file,node-name=writes,cache.no-flush=on,filename=" + c.WriteLog,
+		"-blockdev", "driver=blklogwrites,node-name=disk0,file=overlay,log=writes",
+	}
+}
+
+func diskArgs(bus string) ([]string, error) {
+	var args, devices []string
 	switch bus {
 	case "", "virtio":
-		return append(drive, "-device", "virtio-blk-pci,drive=disk0,bootindex=1"), nil
+		devices = []string{"virtio-blk-pci,drive=disk0"}
 	case "nvme":
-		return append(drive, "-device", "nvme,drive=disk0,serial=coracle0,bootindex=1"), nil
+		devices = []string{"nvme,drive=disk0,serial=coracle0"}
 	case "sata":
-		return append(drive, "-device", "ide-hd,drive=disk0,bus=ide.0,bootindex=1"), nil
+		devices = []string{"ide-hd,drive=disk0,bus=ide.0"}
+	case "usb":
+		devices = []string{"qemu-xhci,id=usb", "usb-storage,drive=disk0,bus=usb.0"}
 	case "scsi":
-		return append(drive, "-device", "virtio-scsi-pci,id=scsi0",
-			"-device", "scsi-hd,drive=disk0,bus=scsi0.0,bootindex=1"), nil
+		devices = []string{"virtio-scsi-pci,id=scsi0", "scsi-hd,drive=disk0,bus=scsi0.0"}
+	default:
+		return nil, fmt.Errorf("qemu arguments: disk bus %q: use virtio, nvme, sata, usb or scsi", bus)
 	}
-	return nil, fmt.Errorf("qemu arguments: disk bus %q: use virtio, nvme, sata or scsi", bus)
+	devices[len(devices)-1] += ",bootindex=1"
+	for _, device := range devices {
+		args = append(args, "-device", device)
+	}
+	return args, nil
 }
 
 func extraDriveArgs(i int, d Drive) []string {

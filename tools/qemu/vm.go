@@ -52,7 +52,11 @@ func (c *Config) ready(ctx context.Context) ([]string, error) {
 		c.Accel = DetectAccel()
 	}
 	if c.Firmware.Code == "" && !c.BIOS {
-		firmware, err := FindFirmware("")
+		name := ""
+		if c.SecureBoot {
+			name = "secure-boot"
+		}
+		firmware, err := FindFirmware(name)
 		if err != nil {
 			return nil, err
 		}
@@ -61,7 +65,11 @@ func (c *Config) ready(ctx context.Context) ([]string, error) {
 	if err := c.prepare(ctx); err != nil {
 		return nil, err
 	}
-	return c.Args()
+	args, err := c.Args()
+	if err == nil && c.TPM {
+		err = c.startTPM(ctx)
+	}
+	return args, err
 }
 
 // prepare makes what Args only names: overlay and variable store. A disk that
@@ -74,6 +82,11 @@ func (c Config) prepare(ctx context.Context) error {
 		}
 		if err := os.WriteFile(c.vars(), vars, 0o600); err != nil {
 			return fmt.Errorf("copy firmware variables: %w", err)
+		}
+	}
+	if c.WriteLog != "" {
+		if err := os.WriteFile(c.WriteLog, nil, 0o600); err != nil {
+			return fmt.Errorf("make the log of writes: %w", err)
 		}
 	}
 	if exists(c.disk()) {

@@ -35,6 +35,7 @@ type Options struct {
 	Downgrade  bool   // the channel may go back to an older version
 	MinVersion string // machines below it take a stepping stone first
 	Wave       release.Wave
+	Fast       bool // compress less, in a fraction of the time: for releases that are tried and thrown away
 }
 
 // Published says what Publish and Promote did.
@@ -112,7 +113,7 @@ func (r *Repo) sameBuild(info *release.Info, b Build) error {
 
 // addBuild writes the files of a build and names them in the targets.
 func (r *Repo) addBuild(ctx context.Context, b Build, o Options, from []release.BaseRoot) (*release.Info, error) {
-	blob, x, err := r.writeBlob(ctx, b, from)
+	blob, x, err := r.writeBlob(ctx, b, from, o.Fast)
 	if err != nil {
 		return nil, err
 	}
@@ -180,7 +181,7 @@ func hashedName(name string, sum []byte) string {
 }
 
 // writeBlob compresses a build into its place.
-func (r *Repo) writeBlob(ctx context.Context, b Build, from []release.BaseRoot) (*metadata.TargetFiles, *release.Index, error) {
+func (r *Repo) writeBlob(ctx context.Context, b Build, from []release.BaseRoot, fast bool) (*metadata.TargetFiles, *release.Index, error) {
 	name := release.Target(b.Version, release.BlobName)
 	dir := filepath.Join(r.Dir, TargetsDir, b.Version)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -201,7 +202,7 @@ func (r *Repo) writeBlob(ctx context.Context, b Build, from []release.BaseRoot) 
 	hash := sha256.New()
 	uuid := sha256.Sum256([]byte("coracle verity " + b.RootHash))
 	x, err := release.Write(ctx, io.MultiWriter(f, hash), release.Source{
-		Root: b.Root, RootSize: b.RootSize, UKI: b.UKI, VerityUUID: [16]byte(uuid[:16]), Bases: from,
+		Root: b.Root, RootSize: b.RootSize, UKI: b.UKI, VerityUUID: [16]byte(uuid[:16]), Bases: from, Fast: fast,
 	})
 	sum := hash.Sum(nil)
 	if err == nil && r.beforeWrite != nil {

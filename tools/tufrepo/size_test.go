@@ -159,7 +159,7 @@ func buildVariant(b *testing.B, original, name string, change func(dir string) e
 		b.Fatal(err)
 	}
 	if _, err := build.Run(b.Context(), build.Options{
-		Recipe: r, RecipeText: text, RecipeDir: source, Source: source, Output: dir, Cache: filepath.Join(cache, "coracle"), Now: time.Now,
+		Recipe: r, RecipeText: text, RecipeDir: source, Source: source, Output: dir, Form: build.Release, Cache: filepath.Join(cache, "coracle"), Now: time.Now,
 	}); err != nil {
 		b.Fatal(err)
 	}

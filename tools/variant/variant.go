@@ -27,6 +27,7 @@ const initPath = "usr/lib/coracle/init"
 type Variant struct {
 	Version string
 	Change  func(*recipe.Recipe) // nil: only the version is another
+	Disk    bool                 // the disk too, not only what is published
 }
 
 // Next is the image under another version.
@@ -34,7 +35,7 @@ func Next(version string) Variant { return Variant{Version: version} }
 
 // Unhealthy is a release that runs, and whose own check of its health fails.
 func Unhealthy(version string) Variant {
-	return Variant{version, func(r *recipe.Recipe) {
+	return Variant{Version: version, Change: func(r *recipe.Recipe) {
 		r.Files = append(r.Files, recipe.File{Path: "usr/lib/coracle/health.d/broken.yaml",
 			Content: "deadline: 5s\nchecks:\n  - command: [/usr/bin/false]\n"})
 	}}
@@ -42,20 +43,21 @@ func Unhealthy(version string) Variant {
 
 // Empty is a release whose root verifies and holds nothing.
 func Empty(version string) Variant {
-	return Variant{version, func(r *recipe.Recipe) { bare(r) }}
+	return Variant{Version: version, Change: func(r *recipe.Recipe) { bare(r) }}
 }
 
-// Hang is a release whose PID 1 starts and never does anything.
+// Hang is a release whose PID 1 starts and never does anything: it waits for a
+// line that nobody types, which leaves the processor to others.
 func Hang(version string) Variant {
-	return Variant{version, func(r *recipe.Recipe) {
-		bare(r, recipe.File{Path: initPath, Mode: 0o755, Content: "#!/usr/bin/bash\nwhile :; do :; done\n"})
+	return Variant{Version: version, Change: func(r *recipe.Recipe) {
+		bare(r, recipe.File{Path: initPath, Mode: 0o755, Content: "#!/usr/bin/bash\nexec 2>&-\nwhile :; do read -r _ < /dev/console; done\n"})
 		r.Packages = []recipe.Package{{Name: "bash", Files: []string{"usr/bin/bash"}}}
 	}}
 }
 
 // Panic is a release whose kernel finds nothing to start.
 func Panic(version string) Variant {
-	return Variant{version, func(r *recipe.Recipe) {
+	return Variant{Version: version, Change: func(r *recipe.Recipe) {
 		bare(r)
 		r.Kernel.Arguments = append(r.Kernel.Arguments, "rdinit=/nothing")
 	}}
@@ -94,8 +96,12 @@ func (v Variant) Build(ctx context.Context, source, like, output string) error {
 	if err != nil {
 		return fmt.Errorf("build variant %s: %w", v.Version, err)
 	}
+	form := build.Release
+	if v.Disk {
+		form = build.Disk
+	}
 	_, err = build.Run(ctx, build.Options{
-		Recipe: r, RecipeText: text, RecipeDir: source, Source: source, Output: output, Like: like,
+		Recipe: r, RecipeText: text, RecipeDir: source, Source: source, Output: output, Like: like, Form: form,
 		Cache: filepath.Join(cache, "coracle"), Now: time.Now,
 	})
 	if err != nil {

@@ -1,21 +1,26 @@
 package source
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
+	"github.com/erofs/go-erofs"
+
 	"github.com/coracle-os/coracle/agents/diskinstall/target"
 	"github.com/coracle-os/coracle/image/esp"
 	"github.com/coracle-os/coracle/image/ext4"
 	"github.com/coracle-os/coracle/image/gpt"
+	"github.com/coracle-os/coracle/image/grub"
 	"github.com/coracle-os/coracle/image/tree"
 	"github.com/coracle-os/coracle/image/verity"
 )
@@ -88,7 +93,33 @@ func (p *parts) assemble(ctx context.Context, d *target.Disk, begin func(gpt.Lay
 			return Result{}, err
 		}
 	}
-	return Result{Layout: layout, Version: p.version, RootHash: p.rootHash, Check: func() error { return p.check(d, layout) }}, nil
+	bootCode, err := installBIOS(d, layout)
+	if err != nil {
+		return Result{}, err
+	}
+	return Result{
+		Layout: layout, BootCode: bootCode, Version: p.version, RootHash: p.rootHash,
+		Check: func() error { return p.check(d, layout) },
+	}, nil
+}
+
+// installBIOS writes the GRUB that is in the root on the disk to its partition,
+// and returns the boot code for the MBR; nil when the release has no GRUB.
+func installBIOS(d *target.Disk, layout gpt.Layout) ([]byte, error) {
+	part, _ := layout.Find(gpt.RootA)
+	root, err := erofs.Open(io.NewSectionReader(d.File, part.Start, part.Size))
+	if err != nil {
+		return nil, fmt.Errorf("open the root as written: %w", err)
+	}
+	image, err := grub.FromRoot(root)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	bios, _ := layout.Find(gpt.BIOSBoot)
+	return image.InstallCore(d.File, bios.Start)
 }
 
 // smallOnes are the partitions that are made as files first.
@@ -96,12 +127,17 @@ var smallOnes = []string{gpt.ESP, gpt.OEM, gpt.State}
 
 // small makes the files.
 func (p *parts) small(ctx context.Context, layout gpt.Layout, scratch string) error {
-	files, err := tree.New(
+	entries := []tree.Entry{
 		tree.File("EFI/BOOT/BOOTX64.EFI", 0o644, p.loader),
 		tree.File("EFI/systemd/systemd-bootx64.efi", 0o644, p.loader),
 		tree.File("loader/loader.conf", 0o644, []byte(loaderConf)),
 		tree.File("EFI/Linux/coracle-"+p.version+".efi", 0o644, p.uki),
-	)
+	}
+	bios, err := grub.NewTree(p.version, p.rootHash, bytes.NewReader(p.uki), int64(len(p.uki)))
+	if err != nil {
+		return err
+	}
+	files, err := tree.New(append(entries, bios...)...)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/coracle-os/coracle/agents/fleet"
 	"github.com/coracle-os/coracle/agents/fleet/registry"
+	"github.com/coracle-os/coracle/agents/kv/kvtest"
 )
 
 // crowd is simulated machines with a few connections to the KV between them.
@@ -28,7 +29,7 @@ func newCrowd(b *testing.B, l *lab, n int) *crowd {
 	var registries []*registry.Registry
 	for range connections {
 		r := *l.registry
-		r.Client, r.Timeout = dial(b, store.endpoint), time.Minute
+		r.Client, r.Timeout = kvtest.Dial(b, store.endpoint), time.Minute
 		registries = append(registries, &r)
 	}
 	var g errgroup.Group
@@ -76,7 +77,7 @@ func quietEngine(b *testing.B, l *lab) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	r := *l.registry
-	r.Client = dial(b, store.endpoint)
+	r.Client = kvtest.Dial(b, store.endpoint)
 	go func() {
 		defer close(done)
 		Run(ctx, Options{Registry: &r, MachineID: "bench", Log: slog.New(slog.NewTextHandler(l.log, nil))})

@@ -16,6 +16,7 @@ import (
 	"github.com/coracle-os/coracle/agents/fleet/decide"
 	"github.com/coracle-os/coracle/agents/fleet/registry"
 	"github.com/coracle-os/coracle/agents/fleet/registry/layout"
+	"github.com/coracle-os/coracle/agents/kv/kvtest"
 )
 
 // TestPlaces follows a unit through its life, and fleet's log lines.
@@ -89,22 +90,22 @@ func TestMachineDies(t *testing.T) {
 func TestLeaderKilled(t *testing.T) {
 	l := newLab(t)
 	l.machine("m1")
-	wire := newCable(t)
+	wire := kvtest.NewCable(t, store.endpoint)
 	cut := *l.registry
-	cut.Client, cut.Timeout = dial(t, wire.addr), 500*time.Millisecond
+	cut.Client, cut.Timeout = kvtest.Dial(t, wire.Addr), 500*time.Millisecond
 	l.engine(Options{MachineID: "e1", Registry: &cut})
 	l.untilLogged("Engine leader is e1")
 	l.engine(Options{MachineID: "e2"})
 	l.submit("a.service", "")
 	l.until("a runs", func(s *fleet.Snapshot) bool { return len(s.States) == 1 })
-	wire.set(true)
+	wire.Cut(true)
 	l.submit("b.service", "")
 	l.until("b runs", func(s *fleet.Snapshot) bool { return len(s.States) == 2 })
 	if e, _ := l.leader(); e.MachineID != "e2" {
 		t.Errorf("%+v leads", e)
 	}
 	l.untilLogged("Engine leadership lost")
-	wire.set(false)
+	wire.Cut(false)
 	l.untilLogged("Engine leadership changed from e1 to e2")
 }
 
@@ -319,7 +320,7 @@ func TestCollects(t *testing.T) {
 // TestUnreachable: without a KV an engine waits, and ends when told to.
 func TestUnreachable(t *testing.T) {
 	l := newLab(t)
-	r := registry.New(dial(t, "127.0.0.1:1"), "", 100*time.Millisecond)
+	r := registry.New(kvtest.Dial(t, "127.0.0.1:1"), "", 100*time.Millisecond)
 	stop := l.engine(Options{MachineID: "e1", Registry: r})
 	l.untilLogged("The engine cannot take part; trying again")
 	stop()

@@ -1,12 +1,9 @@
 package engine
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
-	"net"
 	"os"
 	"strings"
 	"sync"
@@ -14,13 +11,13 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 
 	"github.com/coracle-os/coracle/agents/fleet"
 	"github.com/coracle-os/coracle/agents/fleet/registry"
 	"github.com/coracle-os/coracle/agents/fleet/registry/layout"
 	"github.com/coracle-os/coracle/agents/fleet/registry/mirror"
 	"github.com/coracle-os/coracle/agents/kv/kvtest"
+	testlab "github.com/coracle-os/coracle/agents/lab"
 )
 
 // store is the one etcd of this package's tests; each has a prefix of its own.
@@ -35,27 +32,17 @@ type lab struct {
 	t        testing.TB
 	registry *registry.Registry
 	mirror   *mirror.Mirror
-	log      *logBuffer
+	log      *testlab.Log
 }
 
 func newLab(t testing.TB) *lab {
 	t.Helper()
-	client := dial(t, store.endpoint)
+	client := kvtest.Dial(t, store.endpoint)
 	prefix := "/" + strings.ReplaceAll(t.Name(), "/", "-") + fmt.Sprint(time.Now().UnixNano())
-	l := &lab{t: t, registry: registry.New(client, prefix, 0), log: &logBuffer{}}
+	l := &lab{t: t, registry: registry.New(client, prefix, 0), log: &testlab.Log{}}
 	l.mirror = mirror.New(client, mirror.Options{Prefix: prefix})
 	t.Cleanup(l.mirror.Close)
 	return l
-}
-
-func dial(t testing.TB, endpoint string) *clientv3.Client {
-	t.Helper()
-	client, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, DialTimeout: 5 * time.Second, Logger: zap.NewNop()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { client.Close() })
-	return client
 }
 
 // engine runs an engine until stop or the test's end.
@@ -203,75 +190,4 @@ func (l *lab) leader() (layout.Engine, bool) {
 		l.t.Fatal(err)
 	}
 	return v.Leader()
-}
-
-// logBuffer is a log that is read while it is written.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-// cable is a way to the KV that can be cut: connections end, new ones do too.
-type cable struct {
-	addr string
-	mu   sync.Mutex
-	cut  bool
-	all  []net.Conn
-}
-
-func newCable(t testing.TB) *cable {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &cable{addr: l.Addr().String()}
-	t.Cleanup(func() { l.Close(); c.set(true) })
-	go func() {
-		for {
-			near, err := l.Accept()
-			if err != nil {
-				return
-			}
-			far, err := net.Dial("tcp", store.endpoint)
-			if err != nil || !c.add(near, far) {
-				near.Close()
-				continue
-			}
-			go func() { io.Copy(far, near); far.Close() }()
-			go func() { io.Copy(near, far); near.Close() }()
-		}
-	}()
-	return c
-}
-
-func (c *cable) add(conns ...net.Conn) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.all = append(c.all, conns...)
-	return !c.cut
-}
-
-func (c *cable) set(cut bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.cut = cut
-	if cut {
-		for _, conn := range c.all {
-			conn.Close()
-		}
-		c.all = nil
-	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/coracle-os/coracle/agents/fleet"
 	"github.com/coracle-os/coracle/agents/fleet/registry"
 	"github.com/coracle-os/coracle/agents/fleet/registry/layout"
+	"github.com/coracle-os/coracle/agents/kv/kvtest"
 )
 
 // TestAgent is what an agent does: its schedule, its states, its tokens.
@@ -51,7 +53,7 @@ func TestAgent(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := until(2)
-	if n := l.log.count("garbage.service"); n != 1 {
+	if n := strings.Count(l.log.String(), "garbage.service"); n != 1 {
 		t.Errorf("garbage is named %d times", n)
 	}
 	state := fleet.UnitState{Machine: "m1", Unit: "a.service", Hash: layout.HashOf(one), Load: "loaded", Active: "active", Sub: "running", Since: time.Unix(1000, 0).UTC()}
@@ -124,8 +126,8 @@ func TestScheduleCut(t *testing.T) {
 	l := newLab(t)
 	lead, _ := l.lead()
 	l.join(fleet.Machine{ID: "m1"})
-	wire := newCable(t)
-	far := registry.New(dial(t, wire.addr), l.Keys.Prefix, 0)
+	wire := kvtest.NewCable(t, store.endpoint)
+	far := registry.New(kvtest.Dial(t, wire.Addr), l.Keys.Prefix, 0)
 	ctx, cancel := context.WithCancel(t.Context())
 	schedules := make(chan registry.Schedule, 100)
 	var wg sync.WaitGroup
@@ -136,11 +138,11 @@ func TestScheduleCut(t *testing.T) {
 	defer cancel()
 	limit := time.After(time.Minute)
 	for n, cut := range []bool{false, true} {
-		wire.set(cut)
+		wire.Cut(cut)
 		if _, err := l.Apply(t.Context(), lead, []fleet.Task{place("m1", fmt.Sprintf("u%d.service", n))}); err != nil {
 			t.Fatal(err)
 		}
-		wire.set(false)
+		wire.Cut(false)
 		for units := -1; units != n+1; {
 			select {
 			case s := <-schedules:

@@ -1,23 +1,20 @@
 package registry_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
 	"os"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 
 	"github.com/coracle-os/coracle/agents/fleet"
 	"github.com/coracle-os/coracle/agents/fleet/registry"
 	"github.com/coracle-os/coracle/agents/fleet/registry/mirror"
 	"github.com/coracle-os/coracle/agents/kv/kvtest"
+	testlab "github.com/coracle-os/coracle/agents/lab"
 )
 
 // store is the one etcd of this package's tests; each has a prefix of its own.
@@ -32,15 +29,15 @@ type lab struct {
 	*testing.T
 	*registry.Registry
 	mirror *mirror.Mirror
-	log    *logBuffer
+	log    *testlab.Log
 	now    time.Time
 }
 
 func newLab(t *testing.T) *lab {
 	t.Helper()
-	client := dial(t, store.endpoint)
+	client := kvtest.Dial(t, store.endpoint)
 	prefix := fmt.Sprintf("/%s%d", t.Name(), time.Now().UnixNano())
-	l := &lab{T: t, Registry: registry.New(client, prefix, 0), log: &logBuffer{}, now: time.Now()}
+	l := &lab{T: t, Registry: registry.New(client, prefix, 0), log: &testlab.Log{}, now: time.Now()}
 	l.mirror = l.newMirror(client, 0)
 	return l
 }
@@ -51,20 +48,6 @@ func (l *lab) newMirror(client *clientv3.Client, idle time.Duration) *mirror.Mir
 	})
 	l.Cleanup(m.Close)
 	return m
-}
-
-func dial(t *testing.T, endpoint string) *clientv3.Client {
-	t.Helper()
-	client, err := newClient(endpoint)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { client.Close() })
-	return client
-}
-
-func newClient(endpoint string) (*clientv3.Client, error) {
-	return clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, DialTimeout: 5 * time.Second, Logger: zap.NewNop()})
 }
 
 // fresh is the cluster as it is now.
@@ -118,23 +101,3 @@ func (l *lab) join(m fleet.Machine) (lease clientv3.LeaseID, leave func()) {
 		}
 	}
 }
-
-// logBuffer is a log that is read while it is written.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-func (l *logBuffer) count(text string) int { return strings.Count(l.String(), text) }

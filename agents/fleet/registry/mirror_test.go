@@ -3,8 +3,7 @@ package registry_test
 import (
 	"context"
 	"fmt"
-	"io"
-	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"github.com/coracle-os/coracle/agents/fleet"
 	"github.com/coracle-os/coracle/agents/fleet/registry/layout"
 	"github.com/coracle-os/coracle/agents/fleet/registry/mirror"
+	"github.com/coracle-os/coracle/agents/kv/kvtest"
 )
 
 // TestGarbage: what is not understood under the prefix is named once and
@@ -61,7 +61,7 @@ func TestGarbage(t *testing.T) {
 		}
 		for key := range garbage {
 			// A key that never ends in another is counted whole.
-			if n := l.log.count("key=" + l.Keys.Prefix + key + " "); n != 1 {
+			if n := strings.Count(l.log.String(), "key="+l.Keys.Prefix+key+" "); n != 1 {
 				t.Errorf("%q is named %d times", key, n)
 			}
 		}
@@ -172,15 +172,15 @@ func TestFreshElsewhere(t *testing.T) {
 // reads everything again, and misses neither what came nor what went.
 func TestCompacted(t *testing.T) {
 	l := newLab(t)
-	wire := newCable(t)
-	m := l.newMirror(dial(t, wire.addr), 0)
+	wire := kvtest.NewCable(t, store.endpoint)
+	m := l.newMirror(kvtest.Dial(t, wire.Addr), 0)
 	l.put("gone.service", one, fleet.Inactive)
 	l.put("stays.service", one, fleet.Inactive)
 	first, err := m.At(t.Context(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	wire.set(true)
+	wire.Cut(true)
 	if _, err := l.Destroy(t.Context(), "gone.service"); err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +193,7 @@ func TestCompacted(t *testing.T) {
 	if _, err := m.Fresh(ctx); err == nil {
 		t.Error("a mirror that is cut off says that it is fresh")
 	}
-	wire.set(false)
+	wire.Cut(false)
 	v, err := m.At(t.Context(), last.Revision)
 	if err != nil {
 		t.Fatal(err)
@@ -238,11 +238,7 @@ func TestMany(t *testing.T) {
 
 // BenchmarkSnapshot is a snapshot of 10,000 units of which one has changed.
 func BenchmarkSnapshot(b *testing.B) {
-	client, err := newClient(store.endpoint)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer client.Close()
+	client := kvtest.Dial(b, store.endpoint)
 	prefix := fmt.Sprintf("/snapshot%d", time.Now().UnixNano())
 	m := mirror.New(client, mirror.Options{Prefix: prefix})
 	defer m.Close()
@@ -276,58 +272,5 @@ func BenchmarkSnapshot(b *testing.B) {
 		if err != nil || len(v.Units) != 10000 {
 			b.Fatal(err)
 		}
-	}
-}
-
-// cable is a way to the KV that can be cut: connections end, new ones do too.
-type cable struct {
-	addr string
-	mu   sync.Mutex
-	cut  bool
-	all  []net.Conn
-}
-
-func newCable(t *testing.T) *cable {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &cable{addr: l.Addr().String()}
-	t.Cleanup(func() { l.Close(); c.set(true) })
-	go func() {
-		for {
-			near, err := l.Accept()
-			if err != nil {
-				return
-			}
-			far, err := net.Dial("tcp", store.endpoint)
-			if err != nil || !c.add(near, far) {
-				near.Close()
-				continue
-			}
-			go func() { io.Copy(far, near); far.Close() }()
-			go func() { io.Copy(near, far); near.Close() }()
-		}
-	}()
-	return c
-}
-
-func (c *cable) add(conns ...net.Conn) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.all = append(c.all, conns...)
-	return !c.cut
-}
-
-func (c *cable) set(cut bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.cut = cut
-	if cut {
-		for _, conn := range c.all {
-			conn.Close()
-		}
-		c.all = nil
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/coracle-os/coracle/agents/fleet"
 	"github.com/coracle-os/coracle/agents/fleet/registry"
 	"github.com/coracle-os/coracle/agents/fleet/registry/layout"
+	"github.com/coracle-os/coracle/agents/kv/kvtest"
 )
 
 const (
@@ -403,7 +404,7 @@ func TestCampaign(t *testing.T) {
 // TestUnavailable: every way to the KV says when it cannot be reached.
 func TestUnavailable(t *testing.T) {
 	l := newLab(t)
-	dead := registry.New(dial(t, "127.0.0.1:1"), "", 50*time.Millisecond)
+	dead := registry.New(kvtest.Dial(t, "127.0.0.1:1"), "", 50*time.Millisecond)
 	for name, do := range map[string]func(context.Context) error{
 		"put":      func(ctx context.Context) error { _, err := dead.PutUnit(ctx, unitA, one, "", nil); return err },
 		"destroy":  func(ctx context.Context) error { _, err := dead.Destroy(ctx, unitA); return err },

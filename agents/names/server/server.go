@@ -32,9 +32,9 @@ const (
 
 // Server answers.
 type Server struct {
-	Domain   string                  // "coracle.internal", without dots around it
-	Zone     func() *zone.Zone       // the zone as it is now
-	Upstream func() []netip.AddrPort // the servers for everything else
+	Domain   string                             // "coracle.internal", without dots around it
+	Zone     func() *zone.Zone                  // the zone as it is now
+	Upstream func(name string) []netip.AddrPort // the servers for a name of elsewhere
 	Shuffle  func(int, func(i, j int))
 	Log      *slog.Logger
 
@@ -196,7 +196,7 @@ func (s *Server) forward(question *dns.Msg, stream bool) *dns.Msg {
 	if stream {
 		client.Net = "tcp"
 	}
-	for _, server := range s.Upstream() {
+	for _, server := range s.Upstream(question.Question[0].Name) {
 		answer, _, err := client.Exchange(question, server.String())
 		if err == nil {
 			answer.Id = question.Id

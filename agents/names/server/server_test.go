@@ -22,7 +22,7 @@ func serve(t testing.TB) string {
 		services = append(services, zone.Service{Name: "all.service", Machine: fmt.Sprintf("m%d", n%100), Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 2, 0, byte(n % 100)})}})
 	}
 	z := zone.New(nil, services)
-	s := &Server{Domain: "coracle.internal", Zone: func() *zone.Zone { return z }, Upstream: func() []netip.AddrPort { return nil }, Log: slog.New(slog.DiscardHandler)}
+	s := &Server{Domain: "coracle.internal", Zone: func() *zone.Zone { return z }, Upstream: func(string) []netip.AddrPort { return nil }, Log: slog.New(slog.DiscardHandler)}
 	const address = "127.53.53.53:5353" // no other program's
 	ready, ended := make(chan struct{}), make(chan error, 1)
 	ctx := t.Context()

@@ -116,6 +116,31 @@ func Write(path string, data []byte) (changed bool, err error) {
 	return true, nil
 }
 
+// Change replaces the options at path and calls follow, unless Docker was told of
+// these before. A mark beside the file is there until follow has succeeded, so
+// that what a failure or the program's end interrupts is done the next time.
+func Change(path string, data []byte, follow func() error) error {
+	mark := path + ".untold"
+	if old, err := os.ReadFile(path); err != nil || !bytes.Equal(old, data) {
+		if _, err := Write(mark, nil); err != nil {
+			return err
+		}
+		if _, err := Write(path, data); err != nil {
+			return err
+		}
+	}
+	if _, err := os.Stat(mark); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err := follow(); err != nil {
+		return err
+	}
+	if err := os.Remove(mark); err != nil {
+		return fmt.Errorf("note that Docker knows its options: %w", err)
+	}
+	return nil
+}
+
 // Follow restarts a docker.service that runs, or starts just now, with other
 // options; one that is not running reads the file when it starts. It tells
 // whether it did. A machine without PID 1's socket has nothing to follow.

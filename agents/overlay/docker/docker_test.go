@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"context"
 	"encoding/json"
 	"net/netip"
 	"os"
@@ -72,5 +73,30 @@ func TestWrite(t *testing.T) {
 	}
 	if got, _ := os.ReadFile(path); string(got) != "A=2\n" {
 		t.Errorf("got %q", got)
+	}
+}
+
+// TestChange is interrupted before Docker was told, and goes on the next time.
+func TestChange(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "run", "options")
+	for i, step := range []struct {
+		data   string
+		broken bool
+		told   int
+	}{{"a", true, 1}, {"a", false, 1}, {"a", false, 0}, {"b", false, 1}, {"b", true, 0}, {"c", true, 1}, {"b", true, 1}, {"b", false, 1}, {"b", false, 0}} {
+		told := 0
+		err := Change(path, []byte(step.data), func() error {
+			told++
+			if step.broken {
+				return context.Canceled
+			}
+			return nil
+		})
+		if told != step.told || (err != nil) != (step.broken && told > 0) {
+			t.Errorf("step %d: told %d times, want %d; %v", i, told, step.told, err)
+		}
+		if got, err := os.ReadFile(path); string(got) != step.data {
+			t.Errorf("step %d: the options are %q, %v", i, got, err)
+		}
 	}
 }

@@ -192,16 +192,27 @@ func (d Disk) Digests(r Region, n int64, salt []byte) ([]byte, error) {
 	in := d.Section(r)
 	buffer := make([]byte, 64*verity.BlockSize)
 	h := sha256.New()
+	add := func(to, block []byte) []byte {
+		h.Reset()
+		h.Write(salt)
+		h.Write(block)
+		return h.Sum(to)
+	}
+	// A slot that was never written is all zeros, and to see that is cheaper.
+	zeros := make([]byte, verity.BlockSize)
+	ofZeros := add(nil, zeros)
 	for done := int64(0); done < n; {
 		count := min(n-done, int64(len(buffer)/verity.BlockSize))
 		if _, err := in.ReadAt(buffer[:count*verity.BlockSize], done*verity.BlockSize); err != nil {
 			return nil, fmt.Errorf("read partition %s: %w", r.Name, err)
 		}
 		for i := range count {
-			h.Reset()
-			h.Write(salt)
-			h.Write(buffer[i*verity.BlockSize:][:verity.BlockSize])
-			digests = h.Sum(digests)
+			block := buffer[i*verity.BlockSize:][:verity.BlockSize]
+			if bytes.Equal(block, zeros) {
+				digests = append(digests, ofZeros...)
+			} else {
+				digests = add(digests, block)
+			}
 		}
 		done += count
 	}

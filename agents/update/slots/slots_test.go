@@ -1,6 +1,8 @@
 package slots
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"os"
@@ -148,3 +150,35 @@ type offset struct {
 }
 
 func (o offset) WriteAt(b []byte, at int64) (int, error) { return len(b), o.d.WriteAt(o.r, b, at) }
+
+// TestDigests hashes blocks one by one, zeros and others.
+func TestDigests(t *testing.T) {
+	d, _ := newDisk(t)
+	pair, err := d.Find(running)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := pair.Inactive.Root
+	for _, at := range []int64{0, 63, 64, 99} {
+		if err := d.WriteAt(root, []byte("content"), at*verity.BlockSize); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const blocks = 100
+	got, err := d.Digests(root, blocks, verity.Salt())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []byte
+	block := make([]byte, verity.BlockSize)
+	for i := range int64(blocks) {
+		if _, err := d.Section(root).ReadAt(block, i*verity.BlockSize); err != nil {
+			t.Fatal(err)
+		}
+		sum := sha256.Sum256(append(append([]byte{}, verity.Salt()...), block...))
+		want = append(want, sum[:]...)
+	}
+	if !bytes.Equal(got, want) {
+		t.Error("the digests are others")
+	}
+}

@@ -1,5 +1,5 @@
 // Package format prints journal records as journalctl(1) does: the short
-// family, cat, verbose, json, json-pretty, json-sse and export. What scripts
+// family, cat, verbose, json, json-pretty, json-sse, json-seq and export. What scripts
 // parse is the same byte for byte as systemd's, except the order of fields,
 // which systemd does not promise either.
 package format
@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,13 +23,26 @@ type Options struct {
 	All        bool           // print unprintable and very long values as they are
 	NoHostname bool           // leave the host out of the short family
 	Color      bool           // by priority, for a terminal
-	Fields     []string       // only these in verbose, json and export; nil = all
+	Fields     []string       // only these in verbose, json, export and cat; nil = all
+	Width      int            // columns at which lines of the short family are cut; 0 = never
+	Previous   Moment         // of the record printed before, for short-delta
 	Location   *time.Location // of the printed times; nil = UTC
 }
 
-// Modes lists the values of -o.
-var Modes = []string{"short", "short-full", "short-iso", "short-iso-precise", "short-precise", "short-monotonic",
-	"short-unix", "verbose", "export", "json", "json-pretty", "json-sse", "cat", "with-unit"}
+// Moment is when a record was made, as the monotonic clock tells it.
+type Moment struct {
+	Boot                journal.ID
+	Monotonic, Realtime uint64 // microseconds; 0 = there is no such record
+}
+
+// MomentOf returns when the record was made.
+func MomentOf(r *journal.Record) Moment {
+	return Moment{r.Boot, monotonic(r), uint64(Time(r).UnixMicro())}
+}
+
+// Modes lists the values of -o, in journalctl's order.
+var Modes = []string{"short", "short-full", "short-iso", "short-iso-precise", "short-precise", "short-monotonic", "short-delta",
+	"short-unix", "verbose", "export", "json", "json-pretty", "json-sse", "json-seq", "cat", "with-unit"}
 
 // longest is the size from which JSON gives null instead of the value.
 const longest = 4096
@@ -40,14 +55,14 @@ func Write(w io.Writer, r *journal.Record, o Options) error {
 		text = verbose(r, o)
 	case "export":
 		text = export(r, o)
-	case "json", "json-pretty", "json-sse":
+	case "json", "json-pretty", "json-sse", "json-seq":
 		b, err := jsonText(r, o)
 		if err != nil {
 			return err
 		}
 		text = b
 	case "cat":
-		text = r.Get("MESSAGE") + "\n"
+		text = cat(r, o)
 	default:
 		text = short(r, o)
 	}
@@ -82,11 +97,52 @@ func (o Options) stamp(r *journal.Record) string {
 	case "short-unix":
 		return fmt.Sprintf("%10d.%06d", t.Unix(), t.Nanosecond()/1000)
 	case "short-monotonic":
-		return fmt.Sprintf("[%5d.%06d]", r.Monotonic/1e6, r.Monotonic%1e6)
+		m := monotonic(r)
+		return fmt.Sprintf("[%5d.%06d]", m/1e6, m%1e6)
+	case "short-delta":
+		return o.delta(r)
 	case "verbose":
 		return t.Format("Mon 2006-01-02 15:04:05.000000 MST")
 	}
 	return t.Format("Jan 02 15:04:05")
+}
+
+// monotonic is the time since boot at which the record was made.
+func monotonic(r *journal.Record) uint64 {
+	if source, err := strconv.ParseUint(r.Get("_SOURCE_MONOTONIC_TIMESTAMP"), 10, 62); err == nil && source > 0 {
+		return source
+	}
+	return r.Monotonic
+}
+
+// delta is the time since boot and since the record before; a star marks one
+// that the wall clock gave because the machine has restarted.
+func (o Options) delta(r *journal.Record) string {
+	now := MomentOf(r)
+	since := strings.Repeat(" ", 16)
+	if before := o.Previous; before.Monotonic > 0 {
+		d, mark := now.Monotonic-min(before.Monotonic, now.Monotonic), " "
+		if now.Boot != before.Boot {
+			d, mark = now.Realtime-min(before.Realtime, now.Realtime), "*"
+		}
+		since = fmt.Sprintf(" <%5d.%06d%s>", d/1e6, d%1e6, mark)
+	}
+	return fmt.Sprintf("[%5d.%06d%s]", now.Monotonic/1e6, now.Monotonic%1e6, since)
+}
+
+// cat is the message alone, or the values of the fields asked for.
+func cat(r *journal.Record, o Options) string {
+	names := o.Fields
+	if names == nil {
+		names = []string{"MESSAGE"}
+	}
+	var b strings.Builder
+	for _, name := range names {
+		if v, ok := value(r, name); ok {
+			b.WriteString(v + "\n")
+		}
+	}
+	return b.String()
 }
 
 // short is "Nov 21 01:02:03 host ident[pid]: message".
@@ -109,13 +165,73 @@ func short(r *journal.Record, o Options) string {
 		prefix += "[" + pid + "]"
 	}
 	prefix += ": "
-	if !journal.Printable(message, true) && !o.All {
-		return prefix + blob(message) + "\n"
+	if !o.All {
+		message = withoutEscapes(message)
+		if !journal.Printable(message, true) {
+			return prefix + blob(message) + "\n"
+		}
 	}
+	return prefix + o.lines(r, len([]rune(prefix)), strings.TrimRight(message, "\n")) + "\n"
+}
+
+// Bounds of a cut message, systemd's.
+const (
+	maxLines = 3
+	maxChars = 300
+)
+
+// lines indents the lines of a message, and cuts them when a width is set.
+func (o Options) lines(r *journal.Record, indent int, message string) string {
 	on, off := o.color(r)
-	message = strings.TrimRight(message, "\n")
-	indent := "\n" + strings.Repeat(" ", len([]rune(prefix)))
-	return prefix + on + strings.ReplaceAll(message, "\n", off+indent+on) + off + "\n"
+	lines := strings.Split(message, "\n")
+	for i, line := range lines {
+		line, _, _ = strings.Cut(line, "\x00") // as C programs do
+		if o.Width > 0 && !o.All {
+			last := i+1 == maxLines || len(message) > maxChars
+			more := last && i+1 < len(lines)
+			line = cut(line, o.Width-indent, last, more)
+			if last {
+				lines = lines[:i+1]
+			}
+		}
+		lines[i] = on + line + off
+		if i+1 >= len(lines) {
+			break
+		}
+	}
+	return strings.Join(lines, "\n"+strings.Repeat(" ", indent))
+}
+
+// cut shortens a line to width columns: the last one at its end, others near it.
+func cut(line string, width int, last, more bool) string {
+	runes := []rune(line)
+	switch {
+	case len(runes)+1 < width && !more:
+		return line
+	case width < 3:
+		return "..."
+	case len(runes)+3 < width:
+		return line + "..."
+	case len(runes) <= width && !more:
+		return line
+	}
+	keep := width - 1
+	if !last {
+		keep = (keep*90 + 50) / 100
+	}
+	return string(runes[:keep]) + "…" + string(runes[len(runes)-(width-1-keep):])
+}
+
+// escapes are the sequences that colour a terminal's text or set its title.
+var escapes = regexp.MustCompile(`\x1b(\[[0-9:;<=>?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\))`)
+
+// withoutEscapes makes a line that changes nothing in the terminal: no escape
+// sequences, and spaces for tabs.
+func withoutEscapes(message string) string {
+	if strings.IndexByte(message, 0x1b) >= 0 {
+		message = escapes.ReplaceAllString(message, "")
+	}
+	return strings.ReplaceAll(message, "\t", "        ")
 }
 
 func (o Options) color(r *journal.Record) (on, off string) {
@@ -175,32 +291,29 @@ func Fields(r *journal.Record, only []string) []journal.Field {
 	}
 	rest := append([]journal.Field{{Name: "_BOOT_ID", Value: r.Boot.String()}, {Name: "_MACHINE_ID", Value: r.Machine.String()}}, r.Fields...)
 	for _, f := range rest {
-		if only == nil || contains(only, f.Name) {
+		if only == nil || f.Name == "_BOOT_ID" || slices.Contains(only, f.Name) {
 			fields = append(fields, f)
 		}
 	}
 	return fields
 }
 
-func contains(names []string, name string) bool {
-	for _, n := range names {
-		if n == name {
-			return true
-		}
-	}
-	return false
-}
-
 func verbose(r *journal.Record, o Options) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s [%s]\n", o.stamp(r), r.Cursor())
 	for _, f := range Fields(r, o.Fields)[3:] {
+		if o.Fields != nil && !slices.Contains(o.Fields, f.Name) {
+			continue
+		}
 		v := f.Value
 		if !o.All && (!journal.Printable(v, true)) {
 			v = blob(v)
 		}
-		lines := strings.ReplaceAll(v, "\n", "\n"+strings.Repeat(" ", 4+len(f.Name)+1))
-		fmt.Fprintf(&b, "    %s=%s\n", f.Name, lines)
+		lines := strings.Split(strings.TrimRight(v, "\n"), "\n")
+		for i := range lines {
+			lines[i], _, _ = strings.Cut(lines[i], "\x00")
+		}
+		fmt.Fprintf(&b, "    %s=%s\n", f.Name, strings.Join(lines, "\n"+strings.Repeat(" ", 4+len(f.Name)+1)))
 	}
 	return b.String()
 }
@@ -252,6 +365,9 @@ func jsonText(r *journal.Record, o Options) (string, error) {
 	b.WriteString(end)
 	if o.Mode == "json-sse" {
 		return "data: " + b.String() + "\n\n", nil
+	}
+	if o.Mode == "json-seq" { // RFC 7464
+		return "\x1e" + b.String() + "\n", nil
 	}
 	return b.String() + "\n", nil
 }

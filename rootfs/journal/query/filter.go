@@ -16,6 +16,7 @@ import (
 type Filter struct {
 	Boot        *journal.ID
 	Units       []string // names or globs; "foo" is foo.service
+	UserUnits   []string // of users' service managers: _SYSTEMD_USER_UNIT
 	Identifiers []string // SYSLOG_IDENTIFIER
 	Priorities  [2]int   // most and least severe wanted, e.g. {0, 3}; {0, 0} with AnyPriority
 	ByPriority  bool     // Priorities is set
@@ -24,6 +25,7 @@ type Filter struct {
 	Since       uint64   // microseconds since 1970, 0 = no limit
 	Until       uint64   // the same
 	AfterSeq    uint64   // only records with a greater number
+	BeforeSeq   uint64   // only records with a smaller number, 0 = no limit
 	Grep        *regexp.Regexp
 	Fields      [][]string // groups of FIELD=VALUE: see ParseMatches
 }
@@ -43,11 +45,12 @@ func (f *Filter) Match(r *journal.Record) bool {
 		f.Since != 0 && r.Realtime < f.Since,
 		f.Until != 0 && r.Realtime > f.Until,
 		r.Seq <= f.AfterSeq && f.AfterSeq != 0,
+		f.BeforeSeq != 0 && r.Seq >= f.BeforeSeq,
 		f.Kernel && r.Get("_TRANSPORT") != "kernel",
 		f.ByPriority && !f.priority(r),
 		len(f.Identifiers) > 0 && !slices.Contains(f.Identifiers, r.Get("SYSLOG_IDENTIFIER")),
 		len(f.Facilities) > 0 && !slices.Contains(f.Facilities, r.Get("SYSLOG_FACILITY")),
-		len(f.Units) > 0 && !f.unit(r),
+		(len(f.Units) > 0 || len(f.UserUnits) > 0) && !f.unit(r),
 		len(f.Fields) > 0 && !f.fields(r):
 		return false
 	}
@@ -66,7 +69,7 @@ func (f *Filter) priority(r *journal.Record) bool {
 // unit matches what the unit wrote, and what PID 1 or another root process
 // wrote about it.
 func (f *Filter) unit(r *journal.Record) bool {
-	if MatchUnit(f.Units, r.Get("_SYSTEMD_UNIT")) {
+	if MatchUnit(f.Units, r.Get("_SYSTEMD_UNIT")) || MatchUnit(f.UserUnits, r.Get("_SYSTEMD_USER_UNIT")) {
 		return true
 	}
 	if about := r.Get("UNIT"); about != "" && r.Get("_PID") == "1" {
@@ -133,7 +136,7 @@ func ParseMatches(args []string) (groups [][]string, err error) {
 		default:
 			name, _, ok := strings.Cut(arg, "=")
 			if !ok || !journal.ValidName(name) {
-				return nil, fmt.Errorf("failed to add match %q: expected FIELD=VALUE", arg)
+				return nil, fmt.Errorf("Failed to add match '%s': Invalid argument", arg)
 			}
 			group = append(group, arg)
 		}

@@ -269,9 +269,12 @@ func (r *Reader) decode(offset int64, payload []byte) (journal.Record, error) {
 		return record, fmt.Errorf("%w: an entry ends early", ErrDamaged)
 	}
 	own := append([]byte(nil), d.b...)
-	source, err := r.source(offset - int64(back))
-	if err != nil {
-		return record, err
+	var source []journal.Field
+	var err error
+	if back <= uint64(offset-headerSize) { // else there is no source: a forged entry leads out of the file
+		if source, err = r.source(offset - int64(back)); err != nil {
+			return record, err
+		}
 	}
 	record.Fields = make([]journal.Field, len(source), len(source)+2)
 	copy(record.Fields, source)

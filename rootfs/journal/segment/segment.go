@@ -33,7 +33,9 @@
 //
 // The format of systemd was not taken: its writer updates hash tables and
 // entry arrays in place, so a cut can lose more than the last record, and an
-// empty file has 8 MB. journalctl -o export converts.
+// empty file has 8 MB. Sent 100,000 records by the native protocol, its daemon
+// takes 20,000 to 40,000 records/s at 720 bytes and ours 50,000 to 56,000 at
+// 204 (BenchmarkDaemon in rootfs/journald). journalctl -o export converts.
 package segment
 
 import (

@@ -46,7 +46,7 @@ func (s *Store) room() error {
 	if err != nil {
 		return err
 	}
-	l := measure(dir, s.config.MaxUse, true)
+	l := measure(dir, s.config.System, true)
 	_, err = Vacuum(dir, l.total-need, "")
 	return err
 }

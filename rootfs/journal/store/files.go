@@ -1,13 +1,16 @@
 package store
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
+	"strconv"
 	"strings"
 	"time"
 
@@ -69,6 +72,33 @@ func list(dir string) ([]file, error) {
 	return files, nil
 }
 
+// Name is a segment as its file's name tells it.
+type Name struct {
+	Path  string
+	First uint64 // number of its first record
+}
+
+// Names lists the segments of the directories by their names alone, in the
+// order of their records. Of two with the same number, one is the copy of the
+// other that is being moved, and the one in the first directory is listed.
+func Names(dirs ...string) (names []Name, err error) {
+	for _, dir := range dirs {
+		entries, readErr := os.ReadDir(dir)
+		if readErr != nil && !errors.Is(readErr, fs.ErrNotExist) {
+			err = errors.Join(err, fmt.Errorf("list journal: %w", readErr))
+		}
+		for _, entry := range entries {
+			number, ok := strings.CutSuffix(entry.Name(), suffix)
+			first, parseErr := strconv.ParseUint(number, 16, 64)
+			if ok && parseErr == nil {
+				names = append(names, Name{filepath.Join(dir, entry.Name()), first})
+			}
+		}
+	}
+	sort.SliceStable(names, func(i, k int) bool { return names[i].First < names[k].First })
+	return slices.CompactFunc(names, func(a, b Name) bool { return a.First == b.First }), err
+}
+
 // Segments returns the paths of all segments in the directories, oldest first.
 func Segments(dirs ...string) (paths []string, err error) {
 	var all []file
@@ -101,26 +131,38 @@ func lastSeq(path string) (uint64, error) {
 	return record.Seq, err
 }
 
-// limits are the bounds of one directory in bytes.
-type limits struct{ configured, total, segment int64 }
+// Bounds are what a directory of segments may take; 0 means the default.
+type Bounds struct {
+	MaxUse   int64 // bytes in all: 10 % of the file system, at most 4 GiB (32 MiB in memory)
+	KeepFree int64 // bytes of the file system left to others: 15 %
+	MaxFile  int64 // bytes of a segment: an eighth of MaxUse, at most 32 MiB
+	MaxFiles int   // segments: 1000
+}
 
-// measure computes the bounds from the file system. configured replaces the
-// share of the file system when it is not 0.
-func measure(dir string, configured int64, persistent bool) limits {
+// limits are the bounds of one directory as they come out on its file system.
+type limits struct {
+	total, segment int64 // bytes
+	files          int
+}
+
+// measure computes the limits from the bounds and the file system.
+func measure(dir string, b Bounds, persistent bool) limits {
 	var stat unix.Statfs_t
-	total := configured
+	total := b.MaxUse
 	if err := unix.Statfs(dir, &stat); err == nil {
 		size, free := int64(stat.Blocks)*stat.Bsize, int64(stat.Bavail)*stat.Bsize
 		used, _ := Usage(dir)
-		total = bound(size, free, used, configured, persistent)
+		total = bound(size, free, used, b, persistent)
 	} else if total == 0 {
 		total = MinUse
 	}
-	return limits{configured, total, min(maxSegment, max(minSegment, total/8))}
+	segment := cmp.Or(b.MaxFile, maxSegment)
+	return limits{total, min(segment, max(minSegment, total/8)), cmp.Or(b.MaxFiles, maxFiles)}
 }
 
 // bound is the rule of the package comment, in bytes.
-func bound(size, free, used, configured int64, persistent bool) int64 {
+func bound(size, free, used int64, b Bounds, persistent bool) int64 {
+	configured := b.MaxUse
 	total := configured
 	if total == 0 {
 		most := int64(maxUse)
@@ -133,7 +175,7 @@ func bound(size, free, used, configured int64, persistent bool) int64 {
 	if configured > 0 {
 		floor = min(MinUse, configured)
 	}
-	keep := size / 100 * keepFreeShare
+	keep := cmp.Or(b.KeepFree, size/100*keepFreeShare)
 	return max(min(total, used+free-keep), floor)
 }
 
@@ -156,6 +198,10 @@ func Usage(dirs ...string) (int64, error) {
 // bytes. The segment at path keep, the one being written, is never deleted. It
 // returns what it deleted.
 func Vacuum(dir string, total int64, keep string) (deleted []string, err error) {
+	return vacuum(dir, total, maxFiles, keep)
+}
+
+func vacuum(dir string, total int64, most int, keep string) (deleted []string, err error) {
 	files, err := list(dir)
 	if err != nil {
 		return nil, err
@@ -166,7 +212,7 @@ func Vacuum(dir string, total int64, keep string) (deleted []string, err error) 
 		used += f.size
 	}
 	for i, f := range files {
-		if used <= max(total, 0) && len(files)-i <= maxFiles {
+		if used <= max(total, 0) && len(files)-i <= most {
 			break
 		}
 		if f.path == keep {

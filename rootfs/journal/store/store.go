@@ -20,6 +20,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/coracle-os/coracle/rootfs/journal"
 	"github.com/coracle-os/coracle/rootfs/journal/segment"
@@ -31,9 +32,12 @@ type Config struct {
 	Volatile   string // directory in /run
 	Machine    journal.ID
 	Boot       journal.ID
-	MaxUse     int64 // bytes in Persistent; 0 = 10 % of the file system, at most 4 GiB
-	MaxRuntime int64 // bytes in Volatile; 0 = 10 % of the file system, at most 32 MiB
-	Log        *slog.Logger
+	System     Bounds // of Persistent
+	Runtime    Bounds // of Volatile
+	// MaxAge is the time after which a segment is ended, so that it can be
+	// deleted when its records are too old; 0 = never.
+	MaxAge time.Duration
+	Log    *slog.Logger
 }
 
 // Store is an open journal. It is for one goroutine, except Syncer's result.
@@ -82,6 +86,30 @@ func Open(config Config) (*Store, error) {
 // Persistent reports whether records survive a reboot.
 func (s *Store) Persistent() bool { return s.persistent }
 
+// LastSeq returns the number of the last record, 0 for an empty journal.
+func (s *Store) LastSeq() uint64 { return s.lastSeq }
+
+// FirstOfBoot returns the number of the first record of this boot, or of the
+// next record when it has none.
+func (s *Store) FirstOfBoot() uint64 {
+	first := s.lastSeq + 1
+	for _, dir := range []string{s.config.Persistent, s.config.Volatile} {
+		if dir == "" {
+			continue
+		}
+		files, err := list(dir)
+		if err != nil {
+			continue
+		}
+		for _, f := range files {
+			if f.header.Boot == s.config.Boot {
+				first = min(first, f.header.FirstSeq)
+			}
+		}
+	}
+	return first
+}
+
 // Path returns the segment that is being written.
 func (s *Store) Path() string { return s.path }
 
@@ -105,13 +133,9 @@ func (s *Store) use(persistent bool) error {
 	if err := probe(dir); err != nil {
 		return fmt.Errorf("open journal: %w", err)
 	}
-	bound := s.config.MaxUse
-	if !persistent {
-		bound = s.config.MaxRuntime
-	}
 	s.close()
 	s.persistent = persistent
-	s.limits = measure(dir, bound, persistent)
+	s.limits = s.measure()
 	files, err := list(dir)
 	if err != nil {
 		return err
@@ -136,6 +160,14 @@ func (s *Store) use(persistent bool) error {
 	}
 	s.writer, s.path = writer, newest.path
 	return nil
+}
+
+func (s *Store) measure() limits {
+	b := s.config.System
+	if !s.persistent {
+		b = s.config.Runtime
+	}
+	return measure(s.dir(s.persistent), b, s.persistent)
 }
 
 // probe says whether a file can be made and written in dir.
@@ -175,7 +207,7 @@ func (s *Store) Write(records []journal.Record) error {
 }
 
 func (s *Store) tryWrite(records []journal.Record) error {
-	if s.writer != nil && s.writer.Size() >= s.limits.segment {
+	if s.writer != nil && (s.writer.Size() >= s.limits.segment || s.aged(&records[0])) {
 		s.Rotate()
 	}
 	if s.writer == nil {
@@ -190,11 +222,17 @@ func (s *Store) tryWrite(records []journal.Record) error {
 	return nil
 }
 
+// aged reports whether the segment is too old for one more record.
+func (s *Store) aged(record *journal.Record) bool {
+	begin := s.writer.Header().Realtime
+	return s.config.MaxAge > 0 && record.Realtime > begin && record.Realtime-begin > uint64(s.config.MaxAge.Microseconds())
+}
+
 // begin makes a new segment whose first record is record, and room for it.
 func (s *Store) begin(record *journal.Record) error {
 	dir := s.dir(s.persistent)
-	s.limits = measure(dir, s.limits.configured, s.persistent)
-	if _, err := Vacuum(dir, s.limits.total-s.limits.segment, ""); err != nil {
+	s.limits = s.measure()
+	if _, err := vacuum(dir, s.limits.total-s.limits.segment, s.limits.files-1, ""); err != nil {
 		s.config.Log.Warn("shrink journal", "err", err)
 	}
 	header := segment.Header{Machine: s.config.Machine, Boot: s.config.Boot,

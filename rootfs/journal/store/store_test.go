@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/coracle-os/coracle/rootfs/journal"
 	"github.com/coracle-os/coracle/rootfs/journal/segment"
@@ -67,7 +68,7 @@ func messages(t *testing.T, dirs ...string) (list []string) {
 
 func TestBounded(t *testing.T) {
 	config := testConfig(t)
-	config.MaxUse = 4 << 20
+	config.System.MaxUse = 4 << 20
 	s := mustOpen(t, config)
 	const total = 20000
 	for n := 0; n < total; n += 50 {
@@ -76,8 +77,8 @@ func TestBounded(t *testing.T) {
 		}
 	}
 	used, err := Usage(config.Persistent)
-	if err != nil || used > config.MaxUse+config.MaxUse/8 {
-		t.Errorf("journal takes %d bytes (%v), bound %d", used, err, config.MaxUse)
+	if err != nil || used > config.System.MaxUse+config.System.MaxUse/8 {
+		t.Errorf("journal takes %d bytes (%v), bound %d", used, err, config.System.MaxUse)
 	}
 	list := messages(t, config.Persistent)
 	if len(list) < 5000 || list[len(list)-1] != fmt.Sprintf("%08d", total-1) {
@@ -92,15 +93,17 @@ func TestBound(t *testing.T) {
 		size, free, used, configured int64
 		persistent                   bool
 		want                         int64
+		keep                         int64
 	}{
-		{"tenth", 1000 * mb, 900 * mb, 0, 0, true, 100 * mb},
-		{"four GiB", 1 << 40, 1 << 39, 0, 0, true, 4 << 30},
-		{"memory", 10000 * mb, 9000 * mb, 0, 0, false, 32 * mb},
-		{"configured", 1000 * mb, 900 * mb, 0, 7 * mb, true, 7 * mb},
-		{"little free", 1000 * mb, 160 * mb, 50 * mb, 0, true, 60 * mb},
-		{"full", 1000 * mb, 0, 50 * mb, 0, true, MinUse},
+		{"tenth", 1000 * mb, 900 * mb, 0, 0, true, 100 * mb, 0},
+		{"four GiB", 1 << 40, 1 << 39, 0, 0, true, 4 << 30, 0},
+		{"memory", 10000 * mb, 9000 * mb, 0, 0, false, 32 * mb, 0},
+		{"configured", 1000 * mb, 900 * mb, 0, 7 * mb, true, 7 * mb, 0},
+		{"little free", 1000 * mb, 160 * mb, 50 * mb, 0, true, 60 * mb, 0},
+		{"keep more free", 1000 * mb, 160 * mb, 50 * mb, 0, true, 10 * mb, 200 * mb},
+		{"full", 1000 * mb, 0, 50 * mb, 0, true, MinUse, 0},
 	} {
-		got := bound(test.size, test.free, test.used, test.configured, test.persistent)
+		got := bound(test.size, test.free, test.used, Bounds{MaxUse: test.configured, KeepFree: test.keep}, test.persistent)
 		if diff := got - test.want; diff > mb/10 || diff < -mb/10 {
 			t.Errorf("%s: bound = %d, want %d", test.name, got, test.want)
 		}
@@ -255,5 +258,28 @@ func TestVacuum(t *testing.T) {
 	}
 	if got := messages(t, config.Persistent); len(got) != 10 {
 		t.Errorf("%d records in the segment that is written", len(got))
+	}
+}
+
+// TestEndsSegments by number and age.
+func TestEndsSegments(t *testing.T) {
+	config := testConfig(t)
+	config.System = Bounds{MaxFiles: 3}
+	config.MaxAge = time.Hour
+	s := mustOpen(t, config)
+	const hour = uint64(time.Hour / time.Microsecond)
+	for n := range uint64(10) {
+		r := records(int(n), 1, 10)
+		r[0].Realtime = 1795000000000000 + n*2*hour
+		if err := s.Write(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	paths, err := Segments(config.Persistent)
+	if err != nil || len(paths) != 3 {
+		t.Errorf("%d segments, %v; want 3", len(paths), err)
+	}
+	if got := messages(t, config.Persistent); len(got) != 3 || got[2] != "00000009" {
+		t.Errorf("left: %q", got)
 	}
 }

@@ -1,11 +1,13 @@
-// Package config reads .network files: what is to be done with which network
-// interface. systemd.network(5).
+// Package config reads the files that say what is to be done with which network
+// interface: .network, .netdev and .link. systemd.network(5), systemd.netdev(5)
+// and systemd.link(5).
 //
-// It is for the network daemon and knows the part of the format that a server
-// with Ethernet needs; its tables say which. A key or a section that it does
-// not know is a warning with file and line, never an error, and the rest of
-// the file applies. Left out on purpose: IPv6 addresses by DHCPv6, bonds,
-// bridges and tunnels, routing policy.
+// It is for the network daemon and knows the part of the formats that servers,
+// clouds and container hosts need; its tables say which. A key or a section
+// that it does not know is a warning with file and line, never an error, and
+// the rest of the file applies. Left out on purpose: wireless and mobile links,
+// traffic control, SR-IOV, CAN, InfiniBand, prefix delegation, DHCP servers and
+// sending router advertisements, which a machine of a cluster does not need.
 package config
 
 import (
@@ -14,69 +16,43 @@ import (
 	"path"
 	"strings"
 	"time"
+
+	"github.com/coracle-os/coracle/rootfs/unit"
 )
 
-// Network is one .network file.
-type Network struct {
-	File  string // its path
-	Match Match
-
-	// [Link]
-	Unmanaged         bool
-	MTU               int  // 0 = as it is
-	RequiredForOnline bool // default true
-
-	// [Network]
-	DHCP      bool // DHCPv4
-	Addresses []netip.Prefix
-	DNS       []netip.Addr
-	Domains   []string
-	NTP       []string
-	Routes    []Route // Gateway= is a Route to 0.0.0.0/0 or ::/0
-
-	DHCPv4 DHCPv4
+// Config are all files of a machine, each kind in the order in which they are
+// tried.
+type Config struct {
+	Networks []Network
+	Netdevs  []Netdev
+	Links    []LinkFile
 }
-
-// Route is a static route.
-type Route struct {
-	Destination netip.Prefix
-	Gateway     netip.Addr // not valid: on the link
-	Source      netip.Addr // not valid: the kernel chooses
-	Metric      int        // 0 = the kernel's default
-	OnLink      bool       // the gateway is reachable although no address says so
-}
-
-// DHCPv4 is what is taken of a lease and sent for one.
-type DHCPv4 struct {
-	UseDNS, UseNTP, UseHostname, UseDomains, UseRoutes, UseGateway, UseMTU bool
-	SendHostname                                                           bool
-	Hostname                                                               string // to send, "" = the machine's
-	RouteMetric                                                            int
-}
-
-// DefaultRouteMetric is that of routes from DHCP, as systemd-networkd has it:
-// routes that the owner wrote win.
-const DefaultRouteMetric = 1024
 
 // Match says which interfaces a file is for. All that is given must fit. A
 // word that begins with "!" before the first one turns the list around.
 type Match struct {
-	Name, MAC, Type, Kind, Driver []string
+	Name, MAC, PermanentMAC, Path, Type, Kind, Driver []string
+	// Conditions are of the machine: Host=, Virtualization= and so on. A file
+	// for which they do not hold is as if it were not there.
+	Conditions []unit.Condition
 }
 
 // Link is an interface as Match sees it.
 type Link struct {
-	Name   string
-	MAC    string // lower case with colons
-	Type   string // "ether", "loopback", ...
-	Kind   string // "veth", "bridge", ...; "" for a device
-	Driver string // of the device, "" if it has none
+	Name         string
+	MAC          string // lower case with colons
+	PermanentMAC string // that the device was made with, "" if it has none
+	Path         string // ID_PATH of udev, "pci-0000:00:03.0", "" if it has none
+	Type         string // "ether", "loopback", ...
+	Kind         string // "veth", "bridge", ...; "" for a device
+	Driver       string // of the device, "" if it has none
+	AltNames     []string
 }
 
 // Empty is true for a file without a [Match] section, which is for no
-// interface.
+// interface. One with conditions of the machine only is for all.
 func (m Match) Empty() bool {
-	return len(m.Name)+len(m.MAC)+len(m.Type)+len(m.Kind)+len(m.Driver) == 0
+	return len(m.Conditions)+len(m.Name)+len(m.MAC)+len(m.PermanentMAC)+len(m.Path)+len(m.Type)+len(m.Kind)+len(m.Driver) == 0
 }
 
 // Fits tells whether the file is for the interface.
@@ -86,24 +62,27 @@ func (m Match) Fits(link Link) bool {
 	}
 	for _, pair := range []struct {
 		patterns []string
-		value    string
-	}{{m.Name, link.Name}, {m.MAC, link.MAC}, {m.Type, link.Type}, {m.Kind, link.Kind}, {m.Driver, link.Driver}} {
-		if len(pair.patterns) > 0 && !fits(pair.patterns, pair.value) {
+		values   []string
+	}{{m.Name, append([]string{link.Name}, link.AltNames...)}, {m.MAC, []string{link.MAC}}, {m.PermanentMAC, []string{link.PermanentMAC}},
+		{m.Path, []string{link.Path}}, {m.Type, []string{link.Type}}, {m.Kind, []string{link.Kind}}, {m.Driver, []string{link.Driver}}} {
+		if len(pair.patterns) > 0 && !fits(pair.patterns, pair.values) {
 			return false
 		}
 	}
 	return true
 }
 
-func fits(patterns []string, value string) bool {
+func fits(patterns, values []string) bool {
 	first, negative := strings.CutPrefix(patterns[0], "!")
 	for i, pattern := range patterns {
 		if i == 0 {
 			pattern = first
 		}
-		// A star fits what has a value only: "Kind=!*" is for plain devices.
-		if ok, err := path.Match(pattern, value); err == nil && ok && value != "" {
-			return !negative
+		for _, value := range values {
+			// A star fits what has a value only: "Kind=!*" is for plain devices.
+			if ok, err := path.Match(pattern, value); err == nil && ok && value != "" {
+				return !negative
+			}
 		}
 	}
 	return negative
@@ -118,6 +97,46 @@ func Select(files []Network, link Link) (Network, bool) {
 		}
 	}
 	return Network{}, false
+}
+
+// matchKeys are those of [Match].
+func matchKeys[T any](of func(*T) *Match, name string) table[T] {
+	keys := table[T]{
+		name:                  list(func(t *T) *[]string { return &of(t).Name }, nil),
+		"MACAddress":          list(func(t *T) *[]string { return &of(t).MAC }, negated(macAddress)),
+		"PermanentMACAddress": list(func(t *T) *[]string { return &of(t).PermanentMAC }, negated(macAddress)),
+		"Path":                list(func(t *T) *[]string { return &of(t).Path }, nil),
+		"Type":                list(func(t *T) *[]string { return &of(t).Type }, nil),
+		"Kind":                list(func(t *T) *[]string { return &of(t).Kind }, nil),
+		"Driver":              list(func(t *T) *[]string { return &of(t).Driver }, nil),
+	}
+	for _, kind := range []string{"Host", "Virtualization", "KernelCommandLine", "KernelVersion", "Architecture"} {
+		keys[kind] = func(t *T, value string) error { return of(t).condition(kind, value) }
+	}
+	return keys
+}
+
+func (m *Match) condition(kind, value string) error {
+	c := unit.Condition{Kind: kind}
+	c.Value, c.Trigger = strings.CutPrefix(value, "|")
+	c.Value, c.Negate = strings.CutPrefix(c.Value, "!")
+	if c.Value == "" {
+		return fmt.Errorf("%q has no value", value)
+	}
+	m.Conditions = append(m.Conditions, c)
+	return nil
+}
+
+// negated lets a check see a word without the "!" in front of it.
+func negated(check func(string) (string, error)) func(string) (string, error) {
+	return func(word string) (string, error) {
+		rest, negative := strings.CutPrefix(word, "!")
+		checked, err := check(rest)
+		if err == nil && negative {
+			checked = "!" + checked
+		}
+		return checked, err
+	}
 }
 
 // Warning is something in a file that was ignored.
@@ -140,4 +159,12 @@ type Time struct {
 	Fallback []string // FallbackNTP=: when there are no others
 	// PollMin and PollMax bound the time between two questions.
 	PollMin, PollMax time.Duration
+}
+
+// anywhere is the default destination of an address's family.
+func anywhere(ip netip.Addr) netip.Prefix {
+	if ip.Is4() {
+		return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	}
+	return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 }

@@ -2,16 +2,25 @@ package config
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
 
+	"github.com/coracle-os/coracle/rootfs/unit"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 var comparable = cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})
+
+func addresses(list ...string) (all []Address) {
+	for _, text := range list {
+		all = append(all, Address{Prefix: netip.MustParsePrefix(text)})
+	}
+	return all
+}
 
 func fresh(change func(*Network)) Network {
 	n, _ := Parse("x.network", []byte("[Match]\nName=eth0\n"))
@@ -27,7 +36,7 @@ func TestParse(t *testing.T) {
 		want     Network
 		warnings string
 	}{
-		{"dhcp", "[Network]\nDHCP=yes\n", fresh(func(n *Network) { n.DHCP = true }), ""},
+		{"dhcp", "[Network]\nDHCP=yes\n", fresh(func(n *Network) { n.DHCP4, n.DHCP6 = true, true }), ""},
 		{"static", `
 # a comment
 [Network]
@@ -56,8 +65,7 @@ PreferredSource=192.0.2.6
 MTUBytes=1400
 RequiredForOnline=no
 `, fresh(func(n *Network) {
-			n.Addresses = []netip.Prefix{netip.MustParsePrefix("192.0.2.5/24"), netip.MustParsePrefix("2001:db8::5/64"),
-				netip.MustParsePrefix("192.0.2.6/32"), netip.MustParsePrefix("192.0.2.7/32")}
+			n.Addresses = addresses("192.0.2.5/24", "2001:db8::5/64", "192.0.2.6/32", "192.0.2.7/32")
 			n.Routes = []Route{{Destination: v4, Gateway: ip("192.0.2.1")}, {Destination: v6, Gateway: ip("fe80::1")},
 				{Destination: netip.MustParsePrefix("10.0.0.0/8"), Gateway: ip("192.0.2.9"), Metric: 5},
 				{Destination: v4, Gateway: ip("192.0.2.10"), OnLink: true, Source: ip("192.0.2.6")}}
@@ -72,13 +80,12 @@ RequiredForOnline=no
 			}), ""},
 		{"empty value resets", "[Network]\nDNS=192.0.2.2\nDNS=\nAddress=192.0.2.5/24\nAddress=\nGateway=192.0.2.1\nGateway=\nNTP=a.example\nNTP=\n",
 			fresh(func(*Network) {}), ""},
-		{"what is not known warns", "[Network]\nDHCP=yes\nLLMNR=no\n[Bridge]\nCost=1\nPriority=2\n[X-Mine]\na=b\n[Route]\nGateway=192.0.2.1\nTable=7\n",
+		{"what is not known warns", "[Network]\nDHCP=yes\nBindCarrier=eth1\n[CAN]\nBitRate=1\nTermination=2\n[X-Mine]\na=b\n[Route]\nGateway=192.0.2.1\nTable=7\n",
 			fresh(func(n *Network) {
-				n.DHCP = true
-				n.Routes = []Route{{Destination: v4, Gateway: ip("192.0.2.1")}}
-			}), `x.network:5: LLMNR= in [Network] is not supported
-x.network:7: section [Bridge] is not supported
-x.network:13: Table=: not supported in [Route]`},
+				n.DHCP4, n.DHCP6 = true, true
+				n.Routes = []Route{{Destination: v4, Gateway: ip("192.0.2.1"), Table: 7}}
+			}), `x.network:5: BindCarrier= in [Network] is not supported
+x.network:6: section [CAN] is not supported`},
 		{"bad values cost only themselves", `[Network]
 DHCP=perhaps
 Address=192.0.2.5/24
@@ -96,19 +103,22 @@ Gateway=fe80::1
 [Link]
 MTUBytes=1
 `, fresh(func(n *Network) {
-			n.Addresses = []netip.Prefix{netip.MustParsePrefix("192.0.2.5/24")}
-			n.Domains, n.NTP = []string{"ok.example"}, []string{"two", "words"}
-		}), `x.network:4: DHCP=: "perhaps" is not known; write yes, ipv4 or no
+			n.Addresses = addresses("192.0.2.5/24")
+			n.Domains, n.NTP = []string{"ok.example", "~route.example"}, []string{"two", "words"}
+		}), `x.network:4: DHCP=: "perhaps" is not known; write yes, no, ipv4 or ipv6
 x.network:6: Address=: "300.0.0.1/24" is not an address with prefix length
 x.network:7: Address=: "0.0.0.0/8" cannot be the address of an interface
 x.network:8: Gateway=: "nowhere" is not an address
 x.network:9: DNS=: "example.org" is not an address
 x.network:10: Domains=: "bad;name" is not a domain name
 x.network:11: NTP=: "-bad-" is not a domain name
-x.network:18: MTUBytes=: "1" is not a number from 68 to 65535
-x.network: a [Route] without Destination= and Gateway= is ignored
-x.network: a [Route] to 10.0.0.0/8 by gateway fe80::1 is ignored: one is IPv4, the other IPv6`},
-		{"DHCPv6 is not there", "[Network]\nDHCP=ipv6\n", fresh(func(*Network) {}), "x.network:4: DHCP=: DHCPv6 is not supported"},
+x.network:12: a [Route] without a usable Destination= or Gateway= is ignored
+x.network:14: a [Route] to 10.0.0.0/8 by gateway fe80::1 is ignored: one is IPv4, the other IPv6
+x.network:18: MTUBytes=: "1" is not a number from 68 to 65535`},
+		{"DHCPv6 only", "[Network]\nDHCP=ipv6\n", fresh(func(n *Network) { n.DHCP6 = true }), ""},
+		{"all addresses are bad", "[Network]\nAddress=192.0.2.5/33\n", fresh(func(n *Network) { n.DHCP4, n.DHCP6 = true, true }),
+			"x.network:4: Address=: \"192.0.2.5/33\" is not an address with prefix length\n" +
+				"x.network: none of its addresses can be used: DHCP is asked instead, so that the machine can be reached"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -164,6 +174,8 @@ func TestMatch(t *testing.T) {
 	}
 }
 
+func holds(list []unit.Condition) bool { return len(list) == 0 }
+
 func TestLoad(t *testing.T) {
 	file := func(text string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(text)} }
 	root := fstest.MapFS{
@@ -176,10 +188,13 @@ func TestLoad(t *testing.T) {
 		"etc/systemd/network/10-mine.network.d/a.conf":     file("[Network]\nGateway=192.0.2.1\nBogus=1\n"),
 		"usr/lib/systemd/network/10-mine.network.d/b.conf": file("[Link]\nMTUBytes=1300\n"),
 		"etc/systemd/network/ignored.txt":                  file("x"),
+		"etc/systemd/network/70-other.network":             file("[Match]\nName=eth3\nHost=other\n"),
+		"etc/systemd/network/80-large.network":             file("[Match]\nName=eth4\n#" + strings.Repeat("x", 5<<20)),
 		"usr/lib/systemd/timesyncd.conf":                   file("[Time]\nFallbackNTP=a.example b.example\nPollIntervalMinSec=1min\n"),
 		"etc/systemd/timesyncd.conf":                       file("[Time]\nNTP=mine.example\nFallbackNTP=\nPollIntervalMaxSec=1\nRootDistanceMaxSec=5\n"),
 	}
-	networks, warnings := Load(root)
+	all, warnings := Load(root, holds)
+	networks := all.Networks
 	var got []string
 	for _, n := range networks {
 		got = append(got, n.File)
@@ -191,10 +206,11 @@ func TestLoad(t *testing.T) {
 	if mine := networks[0]; mine.MTU != 1300 || len(mine.Routes) != 1 {
 		t.Errorf("drop-ins: got %+v", mine)
 	}
-	if diff := cmp.Diff("/etc/systemd/network/10-mine.network.d/a.conf:3: Bogus= in [Network] is not supported", join(warnings)); diff != "" {
+	if diff := cmp.Diff("/etc/systemd/network/10-mine.network.d/a.conf:3: Bogus= in [Network] is not supported\n"+
+		"/etc/systemd/network/80-large.network: larger than 1048576 bytes; the file is ignored", join(warnings)); diff != "" {
 		t.Errorf("warnings (-want +got):\n%s", diff)
 	}
-	if n, ok := Select(networks, Link{Name: "eth7"}); !ok || !n.DHCP {
+	if n, ok := Select(networks, Link{Name: "eth7"}); !ok || !n.DHCP4 {
 		t.Errorf("an interface without a file of its own: got %+v, %v", n, ok)
 	}
 	conf, warnings := LoadTime(root)
@@ -205,8 +221,8 @@ func TestLoad(t *testing.T) {
 	if len(warnings) != 2 {
 		t.Errorf("time: got warnings %q, want 2", join(warnings))
 	}
-	if networks, warnings := Load(fstest.MapFS{}); len(networks)+len(warnings) != 0 {
-		t.Errorf("an empty root: got %v, %v", networks, warnings)
+	if all, warnings := Load(fstest.MapFS{}, holds); len(all.Networks)+len(warnings) != 0 {
+		t.Errorf("an empty root: got %v, %v", all, warnings)
 	}
 }
 
@@ -221,8 +237,54 @@ func TestValidName(t *testing.T) {
 	}
 }
 
+func TestNetdev(t *testing.T) {
+	for text, want := range map[string]string{
+		"[NetDev]\nName=a\nKind=bond\n[Bond]\nMode=fast\n": `x:5: Mode=: "fast" is not known; write one of balance-rr, active-backup, balance-xor, broadcast, 802.3ad, balance-tlb, balance-alb`,
+		"[NetDev]\nName=a\nKind=gre\n": `x:3: Kind=: "gre" is not known; write one of bond, bridge, dummy, ipvlan, ipvtap, macvlan, macvtap, tap, tun, veth, vlan, vrf, vxlan, wireguard
+x: no interface is made: [NetDev] has no usable Kind=`,
+		"[NetDev]\nKind=dummy\nName=averyverylongname\n": `x:3: Name=: "averyverylongname" is not the name of an interface
+x: no interface is made: [NetDev] has no usable Name=`,
+		"[NetDev]\nKind=vlan\nName=v\n[VLAN]\nId=4095\n": `x:5: Id=: "4095" is not a number from 1 to 4094
+x: no interface is made: [VLAN] has no usable Id=`,
+		// The text of a key is not repeated.
+		"[NetDev]\nKind=wireguard\nName=w\n[WireGuard]\nPrivateKey=secret\n": `x:5: PrivateKey=: the value of 6 characters is not a key: 32 bytes in base64
+x: no interface is made: [WireGuard] has neither a usable PrivateKey= nor PrivateKeyFile=`,
+		"[NetDev]\nKind=wireguard\nName=w\n[WireGuard]\nPrivateKeyFile=/k\n[WireGuardPeer]\nAllowedIPs=10.0.0.0/8, 1.2.3.4, x\nEndpoint=[::1]:0\n": `x:7: AllowedIPs=: "x" is not an address with prefix length
+x:8: Endpoint=: "[::1]:0" is not an endpoint such as 192.0.2.1:51820 or [2001:db8::1]:51820
+x:6: a [WireGuardPeer] without a usable PublicKey= is ignored`,
+		"[NetDev]\nkind=dummy\n": `x:2: kind= in [NetDev] is not supported; write Kind=
+x: no interface is made: [NetDev] has no usable Name=`,
+	} {
+		_, _, warnings := ParseNetdev("x", []byte(text))
+		if diff := cmp.Diff(want, join(warnings)); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", text, diff)
+		}
+	}
+	n, ok, warnings := ParseNetdev("x", []byte("[NetDev]\nName=b\nKind=bond\n[Bond]\nmode=4\nmiimon=100\nlacp-rate=1\n"))
+	if want := (Bond{Mode: "802.3ad", LACPRate: "fast", MIIMon: 100 * time.Millisecond, MinLinks: -1, ResendIGMP: -1, PacketsPerSlave: -1, GratuitousARP: -1}); !ok ||
+		len(warnings) > 0 || cmp.Diff(want, n.Bond, comparable) != "" {
+		t.Errorf("a config drive's bond: %+v, %v", n.Bond, warnings)
+	}
+}
+
+func TestRules(t *testing.T) {
+	n, warnings := Parse("x", []byte("[Match]\nName=a\n[RoutingPolicyRule]\nFrom=10.0.0.0/8\nTable=nowhere\n[RoutingPolicyRule]\nTo=2001:db8::/32\nTable=main\nFirewallMark=0x10/0xff\nDestinationPort=80-90\nIPProtocol=tcp\n"))
+	want := []Rule{{To: netip.MustParsePrefix("2001:db8::/32"), Priority: -1, Table: 254, Mark: 16, Mask: 255, IPv6: true, Protocol: 6, DestinationPort: [2]uint16{80, 90}, SuppressPrefixLength: -1}}
+	if diff := cmp.Diff(want, n.Rules, comparable); diff != "" {
+		t.Errorf("rules (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff("x:5: Table=: \"nowhere\" is not a number from 1 to 4294967295, and not default, main or local\nx:3: this [RoutingPolicyRule] is ignored as a whole", join(warnings)); diff != "" {
+		t.Errorf("warnings (-want +got):\n%s", diff)
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add("[Match]\nName=a\n[Route]\nGateway=1.2.3.4\n[Network]\nDHCP=\\\nyes")
+	f.Add("[Match]\nMACAddress=!02:00:00:00:00:01\nHost=|!x\n[Link]\nMTUBytes=2K\n[Address]\nAddress=10.0.0.1/8\nPeer=10.0.0.2\nLabel=a:b\n[RoutingPolicyRule]\nFrom=::/1\nFirewallMark=1/2\n[BridgeVLAN]\nVLAN=1-4094\n")
+	f.Add("[NetDev]\nName=w\nKind=wireguard\n[WireGuard]\nPrivateKeyFile=/k\n[WireGuardPeer]\nAllowedIPs=10.0.0.0/8,::/0\nEndpoint=[::1]:9\nPersistentKeepalive=25\n")
+	f.Add("[NetDev]\nName=b\nKind=bond\n[Bond]\nMode=802.3ad\nMIIMonitorSec=1s\nARPIPTargets=1.2.3.4\n[Bridge]\nForwardDelaySec=4\n[VXLAN]\nVNI=4\nPortRange=1-2\n")
+	f.Add("[Match]\nHost=x\n[Link]\nRequiredFamilyForOnline=both\n[Network]\nKeepConfiguration=dhcp\nLLMNR=no\nDefaultRouteOnDevice=yes\nLinkLocalAddressing=ipv4\n[Address]\nAddress=10.0.0.1/8\nBroadcast=no\n[Route]\nQuickAck=yes\nInitialCongestionWindow=9\nGateway=1.2.3.4\n[RoutingPolicyRule]\nUser=1-2\n")
+	f.Add("[Match]\nOriginalName=e*\n[Link]\nName=x\nNamePolicy=keep\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		n, _ := Parse("x", []byte(text))
 		n.Match.Fits(Link{Name: "eth0"})
@@ -231,5 +293,19 @@ func FuzzParse(f *testing.F) {
 				t.Errorf("domain %q", name)
 			}
 		}
+		for _, address := range n.Addresses {
+			if !address.Prefix.IsValid() {
+				t.Error("an address that is none")
+			}
+		}
+		for _, route := range n.Routes {
+			if !route.Destination.IsValid() {
+				t.Error("a route to nowhere")
+			}
+		}
+		if netdev, ok, _ := ParseNetdev("x", []byte(text)); ok && (netdev.Name == "" || strings.ContainsAny(netdev.Name, "/ ") || !slices.Contains(Kinds, netdev.Kind)) {
+			t.Errorf("netdev %q of kind %q", netdev.Name, netdev.Kind)
+		}
+		ParseLink("x", []byte(text))
 	})
 }

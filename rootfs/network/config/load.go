@@ -3,12 +3,14 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/coracle-os/coracle/rootfs/unit"
 	"github.com/coracle-os/coracle/rootfs/unit/syntax"
 	"github.com/coracle-os/coracle/rootfs/unit/timespan"
 	"github.com/coracle-os/coracle/rootfs/unit/words"
@@ -17,38 +19,89 @@ import (
 // directories from the strongest to the weakest, relative to the root.
 var directories = []string{"etc/systemd/network", "run/systemd/network", "usr/lib/systemd/network"}
 
-// Load reads all .network files of a root directory, in the order in which they
-// are tried: by name, whatever the directory. A file hides those of the same
-// name in weaker directories, and an empty one is how to hide without
-// replacing. Drop-ins are read from NAME.network.d/*.conf.
-func Load(root fs.FS) ([]Network, []Warning) {
-	var warnings []Warning
-	found := gather(root, "", ".network", &warnings)
-	var networks []Network
-	for _, name := range sorted(found) {
-		text, err := fs.ReadFile(root, found[name])
-		if err != nil {
-			warnings = append(warnings, Warning{File: "/" + found[name], Text: err.Error()})
-			continue
+// maxFile is the size in bytes of the largest file that is read; the largest
+// that anybody wrote by hand has a few thousand.
+const maxFile = 1 << 20
+
+// Load reads the files of a root directory, in the order in which they are
+// tried: by name, whatever the directory. A file hides those of the same name
+// in weaker directories, and an empty one is how to hide without replacing.
+// Drop-ins are read from NAME.d/*.conf. Files whose conditions do not hold are
+// left out.
+func Load(root fs.FS, holds func([]unit.Condition) bool) (Config, []Warning) {
+	l := &loader{root: root}
+	var c Config
+	l.each(".network", func(sources []source) []Warning {
+		network, warnings := parseNetwork(sources)
+		if holds(network.Match.Conditions) {
+			c.Networks = append(c.Networks, network)
 		}
-		if len(strings.TrimSpace(string(text))) == 0 {
+		return warnings
+	})
+	l.each(".netdev", func(sources []source) []Warning {
+		netdev, ok, warnings := parseNetdev(sources)
+		if i := slices.IndexFunc(c.Netdevs, func(n Netdev) bool { return n.Name == netdev.Name }); ok && i >= 0 {
+			warnings = append(warnings, Warning{File: netdev.File, Text: fmt.Sprintf("%s has described %q already; this file is ignored", c.Netdevs[i].File, netdev.Name)})
+			return warnings
+		}
+		if ok && holds(netdev.Match.Conditions) {
+			c.Netdevs = append(c.Netdevs, netdev)
+		}
+		return warnings
+	})
+	l.each(".link", func(sources []source) []Warning {
+		link, warnings := parseLink(sources)
+		if holds(link.Match.Conditions) {
+			c.Links = append(c.Links, link)
+		}
+		return warnings
+	})
+	return c, l.warnings
+}
+
+type loader struct {
+	root     fs.FS
+	warnings []Warning
+}
+
+// each reads the files with a suffix, each with its drop-ins.
+func (l *loader) each(suffix string, do func([]source) []Warning) {
+	found := gather(l.root, "", suffix, &l.warnings)
+	for _, name := range sorted(found) {
+		text, ok := l.read(found[name])
+		if !ok || len(strings.TrimSpace(string(text))) == 0 {
 			continue
 		}
 		sources := []source{{"/" + found[name], text}}
-		dropins := gather(root, name+".d", ".conf", &warnings)
+		dropins := gather(l.root, name+".d", ".conf", &l.warnings)
 		for _, dropin := range sorted(dropins) {
-			text, err := fs.ReadFile(root, dropins[dropin])
-			if err != nil {
-				warnings = append(warnings, Warning{File: "/" + dropins[dropin], Text: err.Error()})
-				continue
+			if text, ok := l.read(dropins[dropin]); ok {
+				sources = append(sources, source{"/" + dropins[dropin], text})
 			}
-			sources = append(sources, source{"/" + dropins[dropin], text})
 		}
-		network, more := parse(sources)
-		networks = append(networks, network)
-		warnings = append(warnings, more...)
+		l.warnings = append(l.warnings, do(sources)...)
 	}
-	return networks, warnings
+}
+
+// read reads a file; a link to /dev/null, which hides one, is empty.
+func (l *loader) read(name string) ([]byte, bool) {
+	warn := func(text string) { l.warnings = append(l.warnings, Warning{File: "/" + name, Text: text}) }
+	file, err := l.root.Open(name)
+	if err != nil {
+		warn(err.Error())
+		return nil, false
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, maxFile+1))
+	switch {
+	case err != nil:
+		warn(err.Error())
+		return nil, false
+	case len(text) > maxFile:
+		warn(fmt.Sprintf("larger than %d bytes; the file is ignored", maxFile))
+		return nil, false
+	}
+	return text, true
 }
 
 // gather lists the files of all directories by name, the strongest of each.

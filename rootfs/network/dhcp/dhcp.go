@@ -1,9 +1,8 @@
 // Package dhcp asks DHCPv4 servers on behalf of one interface: it runs the
 // machine of package lease against the sockets of insomniacslk/dhcp.
 //
-// Left out on purpose: probing whether another machine has the address already
-// (servers do that), releasing it when the daemon stops (the machine restarts
-// with the same address), and DHCPv6.
+// Left out on purpose: releasing an address when the daemon stops (the machine
+// restarts with the same one).
 package dhcp
 
 import (
@@ -13,8 +12,10 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"time"
 
+	"github.com/coracle-os/coracle/rootfs/network/acd"
 	"github.com/coracle-os/coracle/rootfs/network/lease"
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
@@ -27,12 +28,22 @@ type Client struct {
 	HWAddr    net.HardwareAddr
 	Hostname  string // to send, "" = none
 	Log       *slog.Logger
+
+	Identifier  []byte     // the client identifier to send, nil = none: servers take the hardware's address
+	VendorClass string     // "" = none
+	Address     netip.Addr // that is asked for first; not valid: none
+	// Decline has a new address probed for another machine that has it, and
+	// refused then. It delays the first lease by a second.
+	Decline bool
+	// Again has the lease asked for at once; may be nil.
+	Again <-chan struct{}
 }
 
 // Report is what happened to the lease. Lease is nil when it was lost.
 type Report struct {
 	Lease   *lease.Lease
 	Problem string // for the owner; "" when all is well
+	Refused bool   // the server took the lease back
 }
 
 // Times of one question: the first try, doubled for each more.
@@ -59,6 +70,8 @@ func (c *Client) Run(ctx context.Context, machine lease.Machine, tell func(Repor
 			select {
 			case <-ctx.Done():
 			case <-time.After(min(at-Uptime(), time.Hour)):
+			case <-c.Again:
+				machine.Ask(Uptime())
 			}
 			continue
 		}
@@ -81,13 +94,20 @@ func (c *Client) do(ctx context.Context, machine *lease.Machine, action lease.Ac
 	if err == nil {
 		got, err = lease.FromACK(ack, now)
 	}
+	if err == nil && c.Decline && (action == lease.Acquire || got.Address != machine.Lease.Address) {
+		err = c.probe(ctx, got, ack)
+	}
 	var refusal *nclient4.ErrNak
 	switch {
 	case ctx.Err() != nil:
+	case errors.Is(err, errTaken):
+		c.Log.Warn(fmt.Sprintf("%s: %v; it is refused and another one asked for", c.Interface, err))
+		machine.Refused(now + afterDecline)
+		tell(Report{Problem: err.Error()})
 	case errors.As(err, &refusal):
 		c.Log.Warn(fmt.Sprintf("%s: DHCP server: %v", c.Interface, err))
 		if machine.Refused(now) {
-			tell(Report{Problem: "the server took the lease back"})
+			tell(Report{Problem: "the server took the lease back", Refused: true})
 		}
 	case err != nil:
 		machine.Failed(now, rand.Float64())
@@ -137,7 +157,8 @@ func (c *Client) ask(ctx context.Context, action lease.Action, current lease.Lea
 	options := []nclient4.ClientOpt{nclient4.WithHWAddr(c.HWAddr), nclient4.WithTimeout(firstTimeout), nclient4.WithRetry(tries)}
 	if action == lease.Renew {
 		options = append(options,
-			nclient4.WithUnicast(&net.UDPAddr{IP: current.Address.Addr().AsSlice(), Port: nclient4.ClientPort}),
+			// Not bound to the address: a server's no is broadcast (RFC 2131, section 4.3.2).
+			nclient4.WithUnicast(&net.UDPAddr{IP: net.IPv4zero, Port: nclient4.ClientPort}),
 			nclient4.WithServerAddr(&net.UDPAddr{IP: current.Server.AsSlice(), Port: nclient4.ServerPort}))
 	}
 	client, err := nclient4.New(c.Interface, options...)
@@ -146,7 +167,11 @@ func (c *Client) ask(ctx context.Context, action lease.Action, current lease.Lea
 	}
 	defer client.Close()
 	if action == lease.Acquire {
-		answer, err := client.Request(ctx, c.modifiers()...)
+		modifiers := c.modifiers()
+		if c.Address.Is4() {
+			modifiers = append(modifiers, dhcpv4.WithOption(dhcpv4.OptRequestedIPAddress(c.Address.AsSlice())))
+		}
+		answer, err := client.Request(ctx, modifiers...)
 		if err != nil {
 			return nil, err
 		}
@@ -157,6 +182,12 @@ func (c *Client) ask(ctx context.Context, action lease.Action, current lease.Lea
 		return nil, fmt.Errorf("read the stored lease: %w", err)
 	}
 	request, err := dhcpv4.NewRenewFromAck(before, c.modifiers()...)
+	if action == lease.Confirm {
+		// As after a restart (RFC 2131, section 4.3.2): a server of another
+		// network says no to it.
+		request, err = dhcpv4.New(append(c.modifiers(), dhcpv4.WithHwAddr(c.HWAddr), dhcpv4.WithMessageType(dhcpv4.MessageTypeRequest),
+			dhcpv4.WithOption(dhcpv4.OptRequestedIPAddress(current.Address.Addr().AsSlice())))...)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("ask for renewal: %w", err)
 	}
@@ -193,5 +224,54 @@ func (c *Client) modifiers() []dhcpv4.Modifier {
 	if c.Hostname != "" {
 		modifiers = append(modifiers, dhcpv4.WithOption(dhcpv4.OptHostName(c.Hostname)))
 	}
+	return append(modifiers, c.identity()...)
+}
+
+// identity is what a server knows the client by.
+func (c *Client) identity() (modifiers []dhcpv4.Modifier) {
+	if len(c.Identifier) > 0 {
+		modifiers = append(modifiers, dhcpv4.WithOption(dhcpv4.OptClientIdentifier(c.Identifier)))
+	}
+	if c.VendorClass != "" {
+		modifiers = append(modifiers, dhcpv4.WithOption(dhcpv4.OptClassIdentifier(c.VendorClass)))
+	}
 	return modifiers
+}
+
+// afterDecline is how long to wait after an address was refused (RFC 2131,
+// section 3.1, step 5), beside the pause after any refusal.
+const afterDecline = 8 * time.Second
+
+var errTaken = errors.New("another machine has the address")
+
+// probe looks for another machine with the address, and refuses it then.
+func (c *Client) probe(ctx context.Context, got lease.Lease, ack *dhcpv4.DHCPv4) error {
+	other, err := acd.Probe(ctx, c.Interface, c.HWAddr, got.Address.Addr())
+	if err != nil || other == nil {
+		return err
+	}
+	// A server that does not hear it offers the address once more.
+	if err := c.decline(ack); err != nil {
+		c.Log.Warn(fmt.Sprintf("%s: %v", c.Interface, err))
+	}
+	return fmt.Errorf("%w %v: %v", errTaken, got.Address.Addr(), other)
+}
+
+func (c *Client) decline(ack *dhcpv4.DHCPv4) error {
+	client, err := nclient4.New(c.Interface, nclient4.WithHWAddr(c.HWAddr), nclient4.WithTimeout(100*time.Millisecond), nclient4.WithRetry(1))
+	if err != nil {
+		return fmt.Errorf("refuse the address: %w", err)
+	}
+	defer client.Close()
+	message, err := dhcpv4.New(append(c.identity(), dhcpv4.WithHwAddr(c.HWAddr), dhcpv4.WithMessageType(dhcpv4.MessageTypeDecline),
+		dhcpv4.WithOption(dhcpv4.OptServerIdentifier(ack.ServerIdentifier())),
+		dhcpv4.WithOption(dhcpv4.OptRequestedIPAddress(ack.YourIPAddr)))...)
+	if err != nil {
+		return fmt.Errorf("refuse the address: %w", err)
+	}
+	// Nobody answers a DHCPDECLINE.
+	if _, err := client.SendAndRead(context.Background(), client.RemoteAddr(), message, nil); err != nil && !errors.Is(err, nclient4.ErrNoResponse) {
+		return fmt.Errorf("refuse the address: %w", err)
+	}
+	return nil
 }

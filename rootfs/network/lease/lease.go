@@ -1,6 +1,7 @@
-// Package lease is the client's side of DHCPv4 without its sockets: what a
-// lease says, and when to ask for one, renew it, ask others, or give it up.
-// RFC 2131, section 4.4; routes by RFC 3442.
+// Package lease is the client's side of DHCP without its sockets: what a lease
+// says, and when to ask for one, renew it, ask others, or give it up. RFC 2131,
+// section 4.4; routes by RFC 3442. DHCPv6, RFC 8415, has the same states and its
+// own pauses between renewals. One address of an answer is used.
 //
 // It is for the network daemon, which keeps the clock and sends the messages
 // with the insomniacslk/dhcp library; encoding is the library's too. Times are
@@ -36,6 +37,9 @@ type Lease struct {
 	Renew    time.Duration `json:"renew"`
 	Rebind   time.Duration `json:"rebind"`
 	Lifetime time.Duration `json:"lifetime"`
+	// Preferred is how long the address is taken for new connections, from
+	// Acquired; 0 = for its lifetime. DHCPv6 only.
+	Preferred time.Duration `json:"preferred,omitempty"`
 
 	// ACK is the message of the server, which renewing is derived from.
 	ACK []byte `json:"ack"`
@@ -102,9 +106,9 @@ func (l *Lease) times(ack *dhcpv4.DHCPv4) {
 	}
 	l.Lifetime = max(l.Lifetime, Shortest)
 	l.Renew = ack.IPAddressRenewalTime(l.Lifetime / 2)
-	l.Rebind = ack.IPAddressRebindingTime(l.Lifetime * 7 / 8)
+	l.Rebind = ack.IPAddressRebindingTime(l.Lifetime / 8 * 7)
 	if l.Renew <= 0 || l.Renew >= l.Rebind || l.Rebind >= l.Lifetime {
-		l.Renew, l.Rebind = l.Lifetime/2, l.Lifetime*7/8
+		l.Renew, l.Rebind = l.Lifetime/2, l.Lifetime/8*7
 	}
 }
 
@@ -188,6 +192,14 @@ func addrs(list []net.IP) []netip.Addr {
 
 // ExpiresAt is when the lease ends, since boot; Forever if it does not.
 func (l Lease) ExpiresAt() time.Duration { return add(l.Acquired, l.Lifetime) }
+
+// PreferredUntil is when the address is no longer preferred, since boot.
+func (l Lease) PreferredUntil() time.Duration {
+	if l.Preferred == 0 {
+		return l.ExpiresAt()
+	}
+	return add(l.Acquired, l.Preferred)
+}
 
 func add(a, b time.Duration) time.Duration {
 	if b == Forever || a > Forever-b {

@@ -84,8 +84,12 @@ func TestFromACK(t *testing.T) {
 		{name: "without a mask", in: ack(t, "192.168.1.7", serverID), want: with(func(l *Lease) { l.Address = netip.MustParsePrefix("192.168.1.7/24") })},
 		{name: "forever", in: ack(t, "10.0.0.7", serverID, mask, seconds(dhcpv4.OptionIPAddressLeaseTime, 0xffffffff)),
 			want: with(func(l *Lease) { l.Lifetime, l.Renew, l.Rebind = Forever, Forever, Forever })},
+		{name: "a century", in: ack(t, "10.0.0.7", serverID, mask, seconds(dhcpv4.OptionIPAddressLeaseTime, 3200000000)),
+			want: with(func(l *Lease) {
+				l.Lifetime, l.Renew, l.Rebind = 3200000000*time.Second, 1600000000*time.Second, 2800000000*time.Second
+			})},
 		{name: "no time at all", in: ack(t, "10.0.0.7", serverID, mask, seconds(dhcpv4.OptionIPAddressLeaseTime, 0)),
-			want: with(func(l *Lease) { l.Lifetime, l.Renew, l.Rebind = Shortest, Shortest/2, Shortest*7/8 })},
+			want: with(func(l *Lease) { l.Lifetime, l.Renew, l.Rebind = Shortest, Shortest/2, Shortest/8*7 })},
 		{name: "times in the wrong order", in: ack(t, "10.0.0.7", serverID, mask, seconds(dhcpv4.OptionIPAddressLeaseTime, 3600),
 			seconds(dhcpv4.OptionRenewTimeValue, 5000), seconds(dhcpv4.OptionRebindingTimeValue, 100)), want: plain},
 		{name: "names that would break files", in: ack(t, "10.0.0.7", serverID, mask,
@@ -156,6 +160,10 @@ func TestMachine(t *testing.T) {
 		{"another server takes over", "ok no no no no ok", 1200 * time.Second, []string{
 			"0s acquire", "8m20s renew", "11m27.5s renew", "13m1.25s renew", "14m1.25s renew", "14m35s rebind"}},
 		{"server takes it back", "ok nak ok", 600 * time.Second, []string{"0s acquire", "8m20s renew", "8m22s acquire"}},
+		{"DHCPv6 server dies", "ok no6", 1010 * time.Second, []string{
+			"0s acquire", "8m20s renew", "8m30s renew", "8m50s renew", "9m30s renew", "10m50s renew", "13m30s renew",
+			"14m35s rebind", "14m45s rebind", "15m5s rebind", "15m45s rebind",
+			"16m40s expire", "16m40s acquire"}},
 		{"server refuses its own offer", "nak nak ok", 100 * time.Second, []string{"0s acquire", "2s acquire", "4s acquire"}},
 	}
 	for _, test := range tests {
@@ -185,6 +193,9 @@ func TestMachine(t *testing.T) {
 					machine.Got(Lease{Acquired: now, Renew: 500 * time.Second, Rebind: 875 * time.Second, Lifetime: 1000 * time.Second})
 				case "no":
 					machine.Failed(now, 0.5)
+				case "no6":
+					now += min(Question6, at-now)
+					machine.Failed6(now, 0.5)
 				case "nak":
 					if lost := machine.Refused(now); lost != (action != Acquire) {
 						t.Errorf("refused after %s: lost %v", action, lost)
@@ -205,12 +216,26 @@ func TestLinkUp(t *testing.T) {
 	l := Lease{Renew: 500 * time.Second, Rebind: 875 * time.Second, Lifetime: 1000 * time.Second}
 	machine := Resume(l, 10*time.Second)
 	machine.LinkUp()
-	if action, at := machine.Next(10 * time.Second); action != Rebind || at != 1000*time.Second {
+	if action, at := machine.Next(10 * time.Second); action != Confirm || at != 1000*time.Second {
 		t.Errorf("after the link came up: got %v until %v, want to ask whether the lease holds", action, at)
 	}
-	machine.Failed(11*time.Second, 0)
-	if action, at := machine.Next(11 * time.Second); action != Wait || at != 500*time.Second {
+	machine.Failed(11*time.Second, 0.5)
+	if action, at := machine.Next(11 * time.Second); action != Wait || at != 12*time.Second || machine.State != Bound {
 		t.Errorf("after nobody answered: got %v until %v, want the lease kept", action, at)
+	}
+	if action, at := machine.Next(12 * time.Second); action != Acquire || at != 1000*time.Second {
+		t.Errorf("later: got %v until %v, want to ask for a lease of this network", action, at)
+	}
+	machine.Failed(12*time.Second, 0.5)
+	if action, at := machine.Next(12 * time.Second); action != Wait || at != 14*time.Second || machine.State != Bound {
+		t.Errorf("after nobody answered again: got %v until %v, want the lease kept", action, at)
+	}
+	if action, _ := machine.Next(900 * time.Second); action != Rebind {
+		t.Errorf("at the end of the lease: got %v, want to ask everybody", action)
+	}
+	machine.Got(l)
+	if action, at := machine.Next(14 * time.Second); action != Wait || at != 500*time.Second {
+		t.Errorf("with a lease: got %v until %v", action, at)
 	}
 	machine = Machine{}
 	machine.Failed(0, 0)

@@ -25,6 +25,7 @@ const (
 	Acquire Action = "acquire" // discover, request
 	Renew   Action = "renew"   // request from the server of the lease
 	Rebind  Action = "rebind"  // request from anyone
+	Confirm Action = "confirm" // ask whether the lease holds on this link
 	Expire  Action = "expire"  // take the address away; the machine is in Init then
 )
 
@@ -35,6 +36,7 @@ type Machine struct {
 	Lease Lease // valid unless State is Init
 
 	confirm  bool          // ask whether the lease still holds
+	seek     bool          // nobody knew: this may be another network
 	failures int           // in a row
 	next     time.Duration // not before this time, since boot
 }
@@ -79,7 +81,11 @@ func (m *Machine) Next(now time.Duration) (action Action, at time.Duration) {
 	case now >= rebind:
 		return m.ask(Rebinding, Rebind, now, rebind, expire)
 	case m.confirm:
-		return Rebind, expire
+		return Confirm, expire
+	case m.seek && m.State == Bound && now >= m.next:
+		return Acquire, expire
+	case m.seek && m.State == Bound:
+		return Wait, min(m.next, rebind)
 	case now >= renew:
 		return m.ask(Renewing, Renew, now, renew, rebind)
 	}
@@ -112,7 +118,9 @@ func (m *Machine) Refused(now time.Duration) (lost bool) {
 // Failed takes note at the time now that nobody answered. Jitter is from 0 to 1;
 // it spreads the questions of many machines that start together.
 func (m *Machine) Failed(now time.Duration, jitter float64) {
-	m.confirm = false
+	if m.confirm {
+		m.confirm, m.seek, m.failures = false, true, 0
+	}
 	m.failures++
 	switch m.State {
 	case Renewing:
@@ -128,18 +136,51 @@ func (m *Machine) Failed(now time.Duration, jitter float64) {
 	}
 }
 
+// Question6 is how long one DHCPv6 question to renew or rebind is waited for:
+// REN_TIMEOUT and REB_TIMEOUT of RFC 8415, section 7.6.
+const Question6 = 10 * time.Second
+
+// longest6 is the longest time from one such question to the next, REN_MAX_RT
+// and REB_MAX_RT.
+const longest6 = 600 * time.Second
+
+// Failed6 is Failed for DHCPv6: a renewal is sent again after 10 s, 20 s, 40 s
+// and so on, at most 600 s (RFC 8415, section 15). A new lease is asked for as
+// with DHCPv4: a machine without an address must not wait for SOL_MAX_RT, an
+// hour, when its server returns.
+func (m *Machine) Failed6(now time.Duration, jitter float64) {
+	m.Failed(now, jitter)
+	if m.State != Renewing && m.State != Rebinding {
+		return
+	}
+	interval := longest6
+	if m.failures < 7 {
+		interval = Question6 << (m.failures - 1)
+	}
+	m.next = now + time.Duration(float64(interval)*(0.9+0.2*jitter)) - Question6
+}
+
 // pause is half of what is left, but at least leastRenewal.
 func pause(left time.Duration) time.Duration {
 	return max(left/2, min(left, leastRenewal))
+}
+
+// Ask takes note at the time now that the owner wants the lease to be renewed.
+func (m *Machine) Ask(now time.Duration) {
+	m.next = 0
+	if m.State == Bound {
+		m.Lease.Renew = max(0, now-m.Lease.Acquired)
+	}
 }
 
 // Failures is how many questions in a row nobody answered.
 func (m *Machine) Failures() int { return m.failures }
 
 // LinkUp takes note that the link came back: without a lease there is a new
-// chance, and a lease may be of another network. It is asked once whether it
-// still holds; without an answer it is kept, because a switch that restarts
-// takes link and server away together.
+// chance, and a lease may be of another network. It is asked whether it still
+// holds (RFC 2131, section 3.2); without an answer it is kept, because a switch
+// that restarts takes link and server away together, and a new one is asked for
+// beside it, because servers that do not know it need not answer.
 func (m *Machine) LinkUp() {
 	if m.State == Init || m.State == "" {
 		*m = Machine{State: Init}

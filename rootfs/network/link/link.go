@@ -4,12 +4,12 @@
 package link
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/coracle-os/coracle/rootfs/network/config"
@@ -24,6 +24,8 @@ type Link struct {
 	Carrier bool
 	HWAddr  net.HardwareAddr
 	Match   config.Link // name, hardware address, type, kind, driver
+	Parent  int         // index of the link that it is made on, 0 if none
+	Part    bool        // of a bond or a bridge, so that it has no addresses of its own
 	Have    plan.Config
 }
 
@@ -52,37 +54,56 @@ func (k *Kernel) List() ([]Link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list addresses: %w", err)
 	}
-	routes, err := k.handle.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+	routes, err := k.routes()
 	if err != nil {
-		return nil, fmt.Errorf("list routes: %w", err)
+		return nil, err
 	}
 	var list []Link
 	for _, l := range links {
-		attrs := l.Attrs()
-		next := Link{
-			Index: attrs.Index,
-			// Carrier and no longer dormant: frames go through.
-			Carrier: attrs.RawFlags&unix.IFF_LOWER_UP != 0 && attrs.RawFlags&unix.IFF_UP != 0 && attrs.OperState != netlink.OperDormant,
-			HWAddr:  attrs.HardwareAddr,
-			Match: config.Link{Name: attrs.Name, MAC: attrs.HardwareAddr.String(), Type: attrs.EncapType,
-				Kind: kind(l), Driver: driver(attrs.Name)},
-			Have: plan.Config{Up: attrs.RawFlags&unix.IFF_UP != 0, MTU: attrs.MTU},
-		}
+		next := fromLink(l)
 		for _, address := range addresses {
-			if address.LinkIndex == attrs.Index {
+			if address.LinkIndex == next.Index {
 				if converted, ok := fromAddr(address); ok {
 					next.Have.Addresses = append(next.Have.Addresses, converted)
 				}
 			}
 		}
 		for _, route := range routes {
-			if route.LinkIndex == attrs.Index && route.Type == unix.RTN_UNICAST {
+			if route.LinkIndex == next.Index && (route.Type == unix.RTN_UNICAST || route.Type == unix.RTN_LOCAL) {
 				next.Have.Routes = append(next.Have.Routes, fromRoute(route))
 			}
 		}
 		list = append(list, next)
 	}
 	return list, nil
+}
+
+// routes are those of all tables but what the kernel keeps for itself.
+func (k *Kernel) routes() ([]netlink.Route, error) {
+	routes, err := k.handle.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	if err != nil {
+		return nil, fmt.Errorf("list routes: %w", err)
+	}
+	return slices.DeleteFunc(routes, func(r netlink.Route) bool {
+		return r.Table == unix.RT_TABLE_LOCAL && r.Protocol != unix.RTPROT_STATIC && r.Protocol != unix.RTPROT_DHCP
+	}), nil
+}
+
+func fromLink(l netlink.Link) Link {
+	attrs := l.Attrs()
+	return Link{
+		Index: attrs.Index,
+		// Carrier and no longer dormant: frames go through.
+		Carrier: attrs.RawFlags&unix.IFF_LOWER_UP != 0 && attrs.RawFlags&unix.IFF_UP != 0 && attrs.OperState != netlink.OperDormant,
+		HWAddr:  attrs.HardwareAddr,
+		Match: config.Link{Name: attrs.Name, MAC: attrs.HardwareAddr.String(), PermanentMAC: attrs.PermHWAddr.String(), Type: attrs.EncapType,
+			Kind: kind(l), Driver: driver(attrs.Name), Path: devicePath(attrs.Name), AltNames: attrs.AltNames},
+		Have: plan.Config{Up: attrs.RawFlags&unix.IFF_UP != 0, MTU: attrs.MTU, MAC: attrs.HardwareAddr.String(), Master: attrs.MasterIndex,
+			Flags: map[string]bool{"arp": attrs.RawFlags&unix.IFF_NOARP == 0, "multicast": attrs.RawFlags&unix.IFF_MULTICAST != 0,
+				"allmulticast": attrs.Allmulti != 0, "promiscuous": attrs.Promisc != 0}},
+		Parent: attrs.ParentIndex,
+		Part:   attrs.MasterIndex != 0 && (attrs.Slave == nil || attrs.Slave.SlaveType() != "vrf"),
+	}
 }
 
 // kind is "" for hardware: the library calls that "device".
@@ -101,34 +122,20 @@ func driver(name string) string {
 	return filepath.Base(target)
 }
 
-// Apply does one task to the interface with the index.
-func (k *Kernel) Apply(index int, task plan.Task) error {
-	var err error
-	target := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: index}}
-	switch task.Kind {
-	case plan.SetUp:
-		err = k.handle.LinkSetUp(target)
-	case plan.SetMTU:
-		err = k.handle.LinkSetMTU(target, task.MTU)
-	case plan.AddAddress:
-		err = k.handle.AddrReplace(target, toAddr(task.Address))
-	case plan.RemoveAddress:
-		err = k.handle.AddrDel(target, toAddr(task.Address))
-		if errors.Is(err, unix.EADDRNOTAVAIL) {
-			err = nil // the kernel was first
+// devicePath is the place of a device on its bus, in udev's words: PCI only.
+func devicePath(name string) string {
+	target, err := os.Readlink(filepath.Join("/sys/class/net", name, "device"))
+	for err == nil && target != "." && target != "/" && target != ".." {
+		base := filepath.Base(target)
+		if len(base) == len("0000:00:03.0") && base[4] == ':' && base[7] == ':' && base[10] == '.' {
+			return "pci-" + base
 		}
-	case plan.AddRoute:
-		err = k.handle.RouteReplace(toRoute(index, task.Route))
-	case plan.RemoveRoute:
-		err = k.handle.RouteDel(toRoute(index, task.Route))
-		if errors.Is(err, unix.ESRCH) {
-			err = nil
+		if base == ".." {
+			break
 		}
+		target = filepath.Dir(target)
 	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", task, err)
-	}
-	return nil
+	return ""
 }
 
 func fromAddr(address netlink.Addr) (plan.Address, bool) {
@@ -137,77 +144,55 @@ func fromAddr(address netlink.Addr) (plan.Address, bool) {
 		return plan.Address{}, false
 	}
 	bits, _ := address.Mask.Size()
-	left := plan.Forever
-	if address.Flags&unix.IFA_F_PERMANENT == 0 && uint32(address.ValidLft) != foreverSeconds {
-		left = time.Duration(uint32(address.ValidLft)) * time.Second
+	return plan.Address{Prefix: netip.PrefixFrom(ip.Unmap(), bits), Left: lifetime(address.ValidLft), Preferred: lifetime(address.PreferedLft)}, true
+}
+
+func lifetime(seconds int) time.Duration {
+	if uint32(seconds) == foreverSeconds {
+		return plan.Forever
 	}
-	return plan.Address{Prefix: netip.PrefixFrom(ip.Unmap(), bits), Left: left}, true
+	return time.Duration(uint32(seconds)) * time.Second
 }
 
 // foreverSeconds is INFINITY_LIFE_TIME of the kernel.
 const foreverSeconds = 0xffffffff
 
 func toAddr(address plan.Address) *netlink.Addr {
-	converted := &netlink.Addr{IPNet: toNet(address.Prefix)}
-	if address.Left != plan.Forever {
+	o := address.Options
+	converted := &netlink.Addr{IPNet: toNet(address.Prefix), Label: o.Label}
+	if address.Left != plan.Forever || address.Preferred != plan.Forever {
 		// Rounded up: the daemon takes the address away itself, the kernel only
 		// when there is no daemon.
-		seconds := max(1, int((address.Left+time.Second-1)/time.Second))
-		converted.ValidLft, converted.PreferedLft = seconds, seconds
+		converted.ValidLft, converted.PreferedLft = max(1, seconds(address.Left)), seconds(address.Preferred)
+	}
+	if o.Peer.IsValid() {
+		converted.Peer = toNet(o.Peer)
+	}
+	switch o.Scope {
+	case "link":
+		converted.Scope = int(netlink.SCOPE_LINK)
+	case "host":
+		converted.Scope = int(netlink.SCOPE_HOST)
+	}
+	if o.NoPrefixRoute {
+		converted.Flags |= unix.IFA_F_NOPREFIXROUTE
+	}
+	if o.NoDAD && address.Prefix.Addr().Is6() {
+		converted.Flags |= unix.IFA_F_NODAD
+	}
+	if o.Broadcast.IsValid() && address.Prefix.Addr().Is4() {
+		converted.Broadcast = o.Broadcast.AsSlice()
 	}
 	return converted
+}
+
+func seconds(d time.Duration) int {
+	if d == plan.Forever {
+		return foreverSeconds
+	}
+	return max(0, int((d+time.Second-1)/time.Second))
 }
 
 func toNet(prefix netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: prefix.Addr().AsSlice(), Mask: net.CIDRMask(prefix.Bits(), prefix.Addr().BitLen())}
-}
-
-func fromRoute(route netlink.Route) plan.Route {
-	converted := plan.Route{Metric: route.Priority, OnLink: route.Flags&int(netlink.FLAG_ONLINK) != 0}
-	switch route.Protocol {
-	case unix.RTPROT_STATIC:
-		converted.Origin = plan.Static
-	case unix.RTPROT_DHCP:
-		converted.Origin = plan.DHCP
-	}
-	if ip, ok := netip.AddrFromSlice(route.Gw); ok {
-		converted.Gateway = ip.Unmap()
-	}
-	if ip, ok := netip.AddrFromSlice(route.Src); ok {
-		converted.Source = ip.Unmap()
-	}
-	converted.Destination = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-	if route.Family == unix.AF_INET6 {
-		converted.Destination = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-	}
-	if route.Dst != nil {
-		if ip, ok := netip.AddrFromSlice(route.Dst.IP); ok {
-			bits, _ := route.Dst.Mask.Size()
-			converted.Destination = netip.PrefixFrom(ip.Unmap(), bits)
-		}
-	}
-	return converted
-}
-
-func toRoute(index int, route plan.Route) *netlink.Route {
-	converted := &netlink.Route{
-		LinkIndex: index, Dst: toNet(route.Destination), Priority: route.Metric,
-		Table: unix.RT_TABLE_MAIN, Protocol: unix.RTPROT_STATIC, Scope: netlink.SCOPE_LINK,
-	}
-	if route.Origin == plan.DHCP {
-		converted.Protocol = unix.RTPROT_DHCP
-	}
-	if route.Gateway.IsValid() {
-		converted.Gw, converted.Scope = route.Gateway.AsSlice(), netlink.SCOPE_UNIVERSE
-	}
-	if route.Destination.Addr().Is6() {
-		converted.Scope = netlink.SCOPE_UNIVERSE
-	}
-	if route.Source.IsValid() {
-		converted.Src = route.Source.AsSlice()
-	}
-	if route.OnLink {
-		converted.SetFlag(netlink.FLAG_ONLINK)
-	}
-	return converted
 }

@@ -16,9 +16,9 @@ func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
 func ip(s string) netip.Addr       { return netip.MustParseAddr(s) }
 
 func TestMake(t *testing.T) {
-	a, b := Address{prefix("10.0.0.7/24"), Forever}, Address{prefix("10.0.0.8/24"), time.Hour}
-	later := Address{prefix("10.0.0.8/24"), 2 * time.Hour}
-	soon := Address{prefix("10.0.0.8/24"), time.Hour - 3*time.Second}
+	a, b := Address{Prefix: prefix("10.0.0.7/24"), Left: Forever}, Address{Prefix: prefix("10.0.0.8/24"), Left: time.Hour}
+	later := Address{Prefix: prefix("10.0.0.8/24"), Left: 2 * time.Hour}
+	soon := Address{Prefix: prefix("10.0.0.8/24"), Left: time.Hour - 3*time.Second}
 	viaA := Route{Destination: prefix("0.0.0.0/0"), Gateway: ip("10.0.0.1"), Metric: 1024, Origin: DHCP}
 	viaB := Route{Destination: prefix("0.0.0.0/0"), Gateway: ip("10.0.0.2"), Metric: 1024, Origin: DHCP}
 	onLink := Route{Destination: prefix("192.168.0.0/16"), Origin: Static}
@@ -41,7 +41,7 @@ func TestMake(t *testing.T) {
 		{"another address and gateway", Config{Up: true, Addresses: []Address{b}, Routes: []Route{viaB}},
 			Config{Up: true, Addresses: []Address{a}, Routes: []Route{kernels, viaA}}, []netip.Prefix{a.Prefix}, []string{
 				"add address 10.0.0.8/24: the interface does not have it", "add route 0.0.0.0/0 via 10.0.0.2: it went elsewhere",
-				"remove address 10.0.0.7/24: no longer wanted"}},
+				"remove route 0.0.0.0/0 via 10.0.0.1: no longer wanted", "remove address 10.0.0.7/24: no longer wanted"}},
 		{"lease lost", Config{Up: true}, Config{Up: true, Addresses: []Address{b}, Routes: []Route{kernels, viaA}}, []netip.Prefix{b.Prefix},
 			[]string{"remove route 0.0.0.0/0 via 10.0.0.1: no longer wanted", "remove address 10.0.0.8/24: no longer wanted"}},
 		{"somebody else's", Config{Up: true}, Config{Up: true, Addresses: []Address{a}, Routes: []Route{kernels}}, nil, nil},
@@ -72,7 +72,7 @@ func TestWant(t *testing.T) {
 		want    string
 	}{
 		{"nothing", config.Network{}, nil, ""},
-		{"static", config.Network{MTU: 9000, Addresses: []netip.Prefix{prefix("192.0.2.5/24"), prefix("2001:db8::5/64")}, Routes: []config.Route{
+		{"static", config.Network{MTU: 9000, Addresses: []config.Address{{Prefix: prefix("192.0.2.5/24")}, {Prefix: prefix("2001:db8::5/64")}}, Routes: []config.Route{
 			{Destination: prefix("0.0.0.0/0"), Gateway: ip("192.0.2.1")},
 			{Destination: prefix("::/0"), Gateway: ip("fe80::1")},
 			{Destination: prefix("10.0.0.0/8"), Gateway: ip("198.51.100.1")}, // not reachable
@@ -83,7 +83,7 @@ func TestWant(t *testing.T) {
 		{"lease without gateway", config.Network{DHCPv4: config.DHCPv4{UseRoutes: true, UseMTU: true, RouteMetric: 7}}, l,
 			"mtu 1400\n10.0.0.7/24 50s\n172.16.0.0/12 metric 7 from 10.0.0.7\n"},
 		{"lease without routes", config.Network{}, l, "10.0.0.7/24 50s\n"},
-		{"the owner wrote the same", config.Network{DHCPv4: use, Addresses: []netip.Prefix{prefix("10.0.0.7/24")}, Routes: []config.Route{
+		{"the owner wrote the same", config.Network{DHCPv4: use, Addresses: []config.Address{{Prefix: prefix("10.0.0.7/24")}}, Routes: []config.Route{
 			{Destination: prefix("0.0.0.0/0"), Gateway: ip("10.0.0.99"), Metric: 1024}}}, l,
 			"10.0.0.7/24 forever\n0.0.0.0/0 via 10.0.0.1 metric 1024 from 10.0.0.7\n172.16.0.0/12 metric 1024 from 10.0.0.7\n"},
 		{"gateway beside the address", config.Network{DHCPv4: use}, &lease.Lease{Address: prefix("10.128.0.2/32"), Lifetime: lease.Forever,
@@ -92,7 +92,7 @@ func TestWant(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			got := Want(test.network, test.lease, 20*time.Second)
+			got := Want(test.network, "eth0", Facts{Lease: test.lease}, 20*time.Second)
 			if !got.Up {
 				t.Error("a managed interface is not up")
 			}

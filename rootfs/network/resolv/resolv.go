@@ -1,5 +1,5 @@
 // Package resolv writes the resolver's configuration, resolv.conf(5), from what
-// the interfaces know. /etc/resolv.conf is a link to Path.
+// the interfaces know. /etc/resolv.conf is a link to StubPath.
 package resolv
 
 import (
@@ -12,8 +12,13 @@ import (
 	"strings"
 )
 
-// Path is where the file is kept.
+// Path is where the file with the network's own servers is kept, which Docker
+// gives to containers when the machine asks its stub.
 const Path = "/run/systemd/resolve/resolv.conf"
+
+// StubPath is where the file for the machine itself is kept: the same, or the
+// stub if interfaces have name servers for domains of their own.
+const StubPath = "/run/systemd/resolve/stub-resolv.conf"
 
 // LocalPath is where a name server on this machine says that it is there. It
 // comes before the network's own, which stay for the time that it is away.

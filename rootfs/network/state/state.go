@@ -33,10 +33,15 @@ type Interface struct {
 	Gateway   string   `json:"gateway"`   // of the default route, "" if there is none
 	DNS       []string `json:"dns"`
 	Domain    string   `json:"domain"` // "" if there is none; several are separated by spaces
-	NTP       []string `json:"ntp"`
-	Hostname  string   `json:"hostname"` // that DHCP gave, "" if none
+	// RouteDomains are those that only the interface's own servers are for.
+	RouteDomains []string `json:"routeDomains,omitempty"`
+	// DNSRouteOnly tells that its servers are asked for names in its domains only.
+	DNSRouteOnly bool     `json:"dnsRouteOnly,omitempty"`
+	NTP          []string `json:"ntp"`
+	Hostname     string   `json:"hostname"` // that DHCP gave, "" if none
 	// OperState is "off", "no-carrier", "carrier", "degraded" (only link-local
-	// addresses) or "routable", as networkctl(1) has them.
+	// addresses), "enslaved" (a part of another) or "routable", as networkctl(1)
+	// has them.
 	OperState string `json:"operState"`
 	// SetupState is "pending", "configuring", "configured", "failed" or
 	// "unmanaged".
@@ -45,6 +50,11 @@ type Interface struct {
 	File string `json:"file,omitempty"`
 	// DHCPServer is the server of the current lease, "" if there is none.
 	DHCPServer string `json:"dhcpServer,omitempty"`
+	// DHCPAddress and DHCP6Address are those of leases, "" if there is none.
+	DHCPAddress  string `json:"dhcpAddress,omitempty"`
+	DHCP6Address string `json:"dhcp6Address,omitempty"`
+	// LinkLocal is the IPv4 address that the machine chose by itself, "" if none.
+	LinkLocal string `json:"linkLocal,omitempty"`
 	// Problem is what the owner should know, such as "no DHCP server answers".
 	Problem string `json:"problem,omitempty"`
 }

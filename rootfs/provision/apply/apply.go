@@ -1,15 +1,17 @@
-// Package apply carries out the plan of package cloudconfig on a machine, for
+// Package apply carries out plans on a machine, for
 // coreos-cloudinit. Every step is tried, whatever became of those before it;
 // one that is done already changes nothing, so that the same plan can be
 // applied on every boot.
 //
 // Files, users and keys are changed below a root directory; what only the
-// running system can do is behind Machine. Each file is written beside its
+// running system can do is behind Machine. Compare tells beforehand what a step
+// would change, Undo what takes it back. Each file is written beside its
 // place, synced and renamed: a power cut or a full disk leaves the old file or
 // the new one, never half of one.
 package apply
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,9 +21,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/coracle-os/coracle/rootfs/cloudconfig"
 	"github.com/coracle-os/coracle/rootfs/install"
-	"github.com/coracle-os/coracle/rootfs/unit/load"
+	"github.com/coracle-os/coracle/rootfs/provision/plan"
 	"github.com/coracle-os/coracle/rootfs/unit/specifier"
 	"github.com/coracle-os/coracle/rootfs/user"
 )
@@ -37,6 +38,14 @@ type Machine interface {
 	Command(ctx context.Context, verb, unit string) error
 	// Start begins to start a unit.
 	Start(ctx context.Context, unit string) error
+}
+
+// Inspector is a Machine that can be compared with and taken back to what it
+// was.
+type Inspector interface {
+	Machine
+	// Active tells whether a unit is active or about to be.
+	Active(ctx context.Context, unit string) (bool, error)
 }
 
 // Result says what became of a step.
@@ -61,7 +70,7 @@ var (
 
 // Outcome is a step with its result.
 type Outcome struct {
-	Step   cloudconfig.Step
+	Step   plan.Step
 	Result Result
 	Err    error // what went wrong or, unless Result is Failed, is worth a warning
 }
@@ -82,17 +91,26 @@ type Executor struct {
 	// takes minutes to start holds up neither the steps after it nor the boot;
 	// the command goes on by itself. 0 is 60 s.
 	CommandTimeout time.Duration
+	// Storage carries out the actions that this package does not know: those of
+	// disks and filesystems. nil knows none.
+	Storage func(ctx context.Context, action plan.Action) (changed bool, err error)
+	// CompareStorage is Compare for the actions of Storage.
+	CompareStorage func(action plan.Action) Comparison
 	// Services is a unit to begin to start when all files are written, before
 	// the first unit's command: what the machine offers anyway need not wait
 	// for commands, of which each waits for its unit. "" is none.
 	Services string
 
+	// Created are the users that were made.
+	Created []string
+
 	unitsChanged, networkChanged bool
+	scripts                      map[string]bool // that were run, by their names
 }
 
 // Apply tries every step of a plan and calls report after each.
-func (e *Executor) Apply(ctx context.Context, plan cloudconfig.Plan, report func(Outcome)) {
-	for _, step := range plan.Steps {
+func (e *Executor) Apply(ctx context.Context, p plan.Plan, report func(Outcome)) {
+	for _, step := range p.Steps {
 		changed, err := e.step(ctx, step.Action)
 		outcome := Outcome{Step: step, Result: Unchanged, Err: err}
 		switch {
@@ -108,48 +126,63 @@ func (e *Executor) Apply(ctx context.Context, plan cloudconfig.Plan, report func
 	}
 }
 
-func (e *Executor) step(ctx context.Context, action cloudconfig.Action) (changed bool, err error) {
+func (e *Executor) step(ctx context.Context, action plan.Action) (changed bool, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("%s: fault in this program: %v", action, r)
 		}
 	}()
 	switch a := action.(type) {
-	case cloudconfig.SetHostname:
+	case plan.SetHostname:
 		return e.hostname(a.Name)
-	case cloudconfig.EnsureUser:
+	case plan.EnsureUser:
 		return e.user(a.User)
-	case cloudconfig.AuthorizeKeys:
+	case plan.EnsureGroup:
+		return user.EnsureGroup(e.Root, user.GroupSpec{Name: a.Name, GID: a.GID, System: a.System})
+	case plan.MakeDirectory:
+		return e.directory(a)
+	case plan.MakeLink:
+		return e.link(a.Path, a.Target)
+	case plan.RemoveUser:
+		return user.Remove(e.Root, a.Name)
+	case plan.AuthorizeKeys:
 		return e.keys(a)
-	case cloudconfig.WriteFile:
+	case plan.WriteFile:
 		return e.writeFile(a)
-	case cloudconfig.MergeEnvironment:
+	case plan.MergeEnvironment:
 		return e.environment(a)
-	case cloudconfig.PlaceUnit:
+	case plan.PlaceUnit:
 		changed, err := e.put(file{path: a.Path, content: a.Content, mode: a.Mode()})
 		e.noteUnit(a.Path, changed)
 		return changed, err
-	case cloudconfig.MaskUnit:
+	case plan.MaskUnit:
 		changed, err := e.mask(a.Path)
 		e.noteUnit(a.Path, changed)
 		return changed, err
-	case cloudconfig.UnmaskUnit:
+	case plan.UnmaskUnit:
 		changed, err := e.unmask(a.Path)
 		e.noteUnit(a.Path, changed)
 		return changed, err
-	case cloudconfig.EnableUnit:
+	case plan.PutBack:
+		changed, err := e.putBack(a)
+		e.noteUnit(a.Path, changed && strings.Contains(a.Path, "/systemd/"))
+		return changed, err
+	case plan.EnableUnit:
 		changed, err := e.enable(a)
 		e.noteUnit("", changed)
 		return changed, err
-	case cloudconfig.ReloadUnits:
+	case plan.ReloadUnits:
 		return e.reload(ctx)
-	case cloudconfig.RestartNetwork:
+	case plan.RestartNetwork:
 		return e.restartNetwork(ctx)
-	case cloudconfig.UnitCommand:
+	case plan.UnitCommand:
 		e.services(ctx)
 		return true, e.command(ctx, a)
-	case cloudconfig.RunScript:
+	case plan.RunScript:
 		return true, e.script(ctx, a.Content)
+	}
+	if e.Storage != nil {
+		return e.Storage(ctx, action)
 	}
 	return false, fmt.Errorf("apply %T: this program does not know the step", action)
 }
@@ -177,7 +210,7 @@ func (e *Executor) restartNetwork(ctx context.Context) (changed bool, err error)
 		return false, nil
 	}
 	e.networkChanged = false
-	return true, e.command(ctx, cloudconfig.UnitCommand{Verb: "restart", Unit: "systemd-networkd.service"})
+	return true, e.command(ctx, plan.UnitCommand{Verb: "restart", Unit: "systemd-networkd.service"})
 }
 
 // services begins to start Services, once. If it fails, PID 1 starts them after
@@ -194,7 +227,7 @@ func (e *Executor) services(ctx context.Context) {
 
 // command acts on a unit. Masked and enabled units that no reload step follows
 // (the plan has one only after files were written) are made known first.
-func (e *Executor) command(ctx context.Context, a cloudconfig.UnitCommand) error {
+func (e *Executor) command(ctx context.Context, a plan.UnitCommand) error {
 	if _, err := e.reload(ctx); err != nil {
 		return err
 	}
@@ -214,28 +247,19 @@ func (e *Executor) command(ctx context.Context, a cloudconfig.UnitCommand) error
 	return nil
 }
 
-// enable makes the links of a unit's [Install] section; an alias stands for its
-// unit.
-func (e *Executor) enable(a cloudconfig.EnableUnit) (changed bool, err error) {
-	installer, err := install.New(load.New(os.DirFS(e.Root), e.Host))
+// enable makes the links of a unit's [Install] section.
+func (e *Executor) enable(a plan.EnableUnit) (changed bool, err error) {
+	p, err := e.enablePlan(a)
 	if err != nil {
+		return false, err
+	}
+	if err := install.Apply(e.Root, p.Changes); err != nil {
 		return false, fmt.Errorf("enable %s: %w", a.Name, err)
 	}
-	name := a.Name
-	if target := installer.Index.Alias(name); target != "" {
-		name = target
+	if p.Failed != nil {
+		return len(p.Changes) > 0, fmt.Errorf("enable %s: %w", a.Name, p.Failed)
 	}
-	plan, err := installer.Enable([]string{name}, install.Options{Runtime: a.Runtime, Force: true})
-	if err == nil {
-		err = install.Apply(e.Root, plan.Changes)
-	}
-	switch {
-	case err != nil:
-		return false, fmt.Errorf("enable %s: %w", a.Name, err)
-	case len(plan.NoInstall) > 0 && len(plan.Changes) == 0:
-		return false, fmt.Errorf("enable %s: %w", a.Name, errNoInstall)
-	}
-	return len(plan.Changes) > 0, nil
+	return len(p.Changes) > 0, nil
 }
 
 func (e *Executor) hostname(name string) (changed bool, err error) {
@@ -250,10 +274,10 @@ func (e *Executor) hostname(name string) (changed bool, err error) {
 	return changed, err
 }
 
-func (e *Executor) user(u cloudconfig.User) (changed bool, err error) {
+func (e *Executor) user(u plan.User) (changed bool, err error) {
 	spec := user.Spec{
 		Name: u.Name, Passwd: u.PasswordHash, Gecos: u.Gecos, HomeDir: u.HomeDir, NoCreateHome: u.NoCreateHome,
-		PrimaryGroup: u.PrimaryGroup, Groups: u.Groups, NoUserGroup: u.NoUserGroup, System: u.System, Shell: u.Shell,
+		PrimaryGroup: u.PrimaryGroup, Groups: u.Groups, NoUserGroup: u.NoUserGroup, System: u.System, Shell: u.Shell, UID: u.UID,
 	}
 	_, err = user.Lookup(e.Root, u.Name)
 	exists := err == nil
@@ -263,26 +287,35 @@ func (e *Executor) user(u cloudconfig.User) (changed bool, err error) {
 			return false, nil
 		}
 	}
-	_, err = user.Ensure(e.Root, spec, e.Now())
+	created, err := user.Ensure(e.Root, spec, e.Now())
+	if created {
+		e.Created = append(e.Created, u.Name)
+	}
 	return err == nil, err
 }
 
-func (e *Executor) keys(a cloudconfig.AuthorizeKeys) (changed bool, err error) {
+func (e *Executor) keys(a plan.AuthorizeKeys) (changed bool, err error) {
 	account, err := user.Lookup(e.Root, a.User)
+	if notFound := (*user.NotFoundError)(nil); len(a.Keys) == 0 && errors.As(err, &notFound) {
+		return false, nil
+	}
 	if err != nil {
 		return false, fmt.Errorf("authorize SSH keys: %w", err)
 	}
-	now, err := os.ReadFile(filepath.Join(e.Root, account.Home, ".ssh/authorized_keys.d", e.KeyName))
-	if err == nil && string(now) == strings.Join(a.Keys, "\n")+"\n" {
+	now, err := os.ReadFile(filepath.Join(e.Root, account.Home, ".ssh/authorized_keys.d", e.setOf(a)))
+	if (err == nil || errors.Is(err, fs.ErrNotExist)) && string(now) == keyText(a.Keys) {
 		return false, nil
 	}
-	return true, user.AuthorizeKeys(e.Root, a.User, e.KeyName, a.Keys)
+	return true, user.AuthorizeKeys(e.Root, a.User, e.setOf(a), a.Keys)
 }
 
-func (e *Executor) environment(a cloudconfig.MergeEnvironment) (changed bool, err error) {
+// setOf is the name of a set of keys.
+func (e *Executor) setOf(a plan.AuthorizeKeys) string { return cmp.Or(a.Set, e.KeyName) }
+
+func (e *Executor) environment(a plan.MergeEnvironment) (changed bool, err error) {
 	now, err := os.ReadFile(filepath.Join(e.Root, a.Path))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, fmt.Errorf("read %s: %w", a.Path, err)
 	}
-	return e.put(file{path: a.Path, content: cloudconfig.MergeLines(now, a.Values), mode: 0o644})
+	return e.put(file{path: a.Path, content: plan.MergeLines(now, a.Values), mode: 0o644})
 }

@@ -15,14 +15,16 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/coracle-os/coracle/rootfs/cloudconfig"
+	"github.com/coracle-os/coracle/rootfs/provision/plan"
 	"github.com/coracle-os/coracle/rootfs/unit/specifier"
 )
 
 // machine records what it is asked for.
 type machine struct {
-	name  string
-	calls []string
-	fail  map[string]error
+	name   string
+	calls  []string
+	fail   map[string]error
+	active map[string]bool
 }
 
 func (m *machine) do(format string, args ...any) error {
@@ -36,8 +38,9 @@ func (m *machine) SetHostname(name string) error {
 	m.name = name
 	return m.do("hostname %s", name)
 }
-func (m *machine) Reload(context.Context) error            { return m.do("reload") }
-func (m *machine) Start(_ context.Context, u string) error { return m.do("begin %s", u) }
+func (m *machine) Active(_ context.Context, u string) (bool, error) { return m.active[u], nil }
+func (m *machine) Reload(context.Context) error                     { return m.do("reload") }
+func (m *machine) Start(_ context.Context, u string) error          { return m.do("begin %s", u) }
 func (m *machine) Command(ctx context.Context, verb, unit string) error {
 	err := m.do("%s %s", verb, unit)
 	if errors.Is(err, errHangs) {
@@ -81,7 +84,7 @@ func put(t *testing.T, root, path, content string) {
 	}
 }
 
-func planOf(data string) cloudconfig.Plan {
+func planOf(data string) plan.Plan {
 	return cloudconfig.Compile(cloudconfig.Parse([]byte(data)).Config, cloudconfig.Facts{
 		Metadata: cloudconfig.Metadata{Addresses: cloudconfig.Addresses{PrivateIPv4: "10.0.2.15"}},
 	})
@@ -89,8 +92,8 @@ func planOf(data string) cloudconfig.Plan {
 
 // applied returns the steps that changed something, and those that failed with
 // their errors.
-func applied(e *Executor, plan cloudconfig.Plan) (changed, failed []string) {
-	e.Apply(context.Background(), plan, func(o Outcome) {
+func applied(e *Executor, p plan.Plan) (changed, failed []string) {
+	e.Apply(context.Background(), p, func(o Outcome) {
 		switch o.Result {
 		case Changed:
 			changed = append(changed, o.Step.Action.String())
@@ -237,7 +240,7 @@ coreos:
 		}
 	}
 	e.Apply(context.Background(), planOf("#cloud-config\ncoreos: {units: [{name: slow.service, command: start}]}\n"), func(o Outcome) {
-		if o.Step.Line > 0 && o.Result != Pending {
+		if o.Step.Origin.Line > 0 && o.Result != Pending {
 			t.Errorf("%s is %s", o.Step, o.Result)
 		}
 	})
@@ -259,9 +262,9 @@ func TestFullDisk(t *testing.T) {
 	}
 	defer syscall.Unmount(small, syscall.MNT_DETACH)
 	put(t, e.Root, "var/lib/conf", "old")
-	changed, failed := applied(e, cloudconfig.Plan{Steps: []cloudconfig.Step{
-		{Action: cloudconfig.WriteFile{Path: "/var/lib/conf", Content: make([]byte, 1<<20), Mode: 0o644}},
-		{Action: cloudconfig.WriteFile{Path: "/etc/other", Content: []byte("x"), Mode: 0o644}},
+	changed, failed := applied(e, plan.Plan{Steps: []plan.Step{
+		{Action: plan.WriteFile{Path: "/var/lib/conf", Content: make([]byte, 1<<20), Mode: 0o644}},
+		{Action: plan.WriteFile{Path: "/etc/other", Content: []byte("x"), Mode: 0o644}},
 	}})
 	if len(failed) != 1 || !strings.Contains(failed[0], "no space left") || !strings.Contains(failed[0], "free some space") {
 		t.Errorf("failed %q", failed)
@@ -321,18 +324,19 @@ func TestEnable(t *testing.T) {
 	e, _ := newExecutor(t)
 	put(t, e.Root, "usr/lib/systemd/system/etcd.service", "[Service]\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n")
 	put(t, e.Root, "usr/lib/systemd/system/static.service", "[Service]\nExecStart=/bin/true\n")
+	put(t, e.Root, "usr/lib/systemd/system/alias.service", "[Service]\nExecStart=/bin/true\n[Install]\nAlias=alias.timer\n")
 	if err := os.Symlink("etcd.service", filepath.Join(e.Root, "usr/lib/systemd/system/etcd2.service")); err != nil {
 		t.Fatal(err)
 	}
-	if changed, err := e.enable(cloudconfig.EnableUnit{Name: "etcd2.service", Runtime: true}); err != nil || !changed {
+	if changed, err := e.enable(plan.EnableUnit{Name: "etcd2.service", Runtime: true}); err != nil || !changed {
 		t.Errorf("enable an alias: %v, %v", changed, err)
 	}
 	if _, err := os.Lstat(filepath.Join(e.Root, "run/systemd/system/multi-user.target.wants/etcd.service")); err != nil {
 		t.Error(err)
 	}
-	for name, want := range map[string]Result{"static.service": Unchanged, "none.service": Failed} {
-		plan := cloudconfig.Plan{Steps: []cloudconfig.Step{{Action: cloudconfig.EnableUnit{Name: name}}}}
-		e.Apply(context.Background(), plan, func(o Outcome) {
+	for name, want := range map[string]Result{"static.service": Unchanged, "none.service": Failed, "alias.service": Failed} {
+		enable := plan.Plan{Steps: []plan.Step{{Action: plan.EnableUnit{Name: name}}}}
+		e.Apply(context.Background(), enable, func(o Outcome) {
 			if o.Result != want || o.Err == nil {
 				t.Errorf("enable %s: %s, %v; want %s and an error", name, o.Result, o.Err, want)
 			}

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/coracle-os/coracle/rootfs/cloudconfig"
+	"github.com/coracle-os/coracle/rootfs/provision/plan"
 	"github.com/coracle-os/coracle/rootfs/user"
 )
 
@@ -29,7 +29,7 @@ type file struct {
 	uid, gid int
 }
 
-func (e *Executor) writeFile(a cloudconfig.WriteFile) (changed bool, err error) {
+func (e *Executor) writeFile(a plan.WriteFile) (changed bool, err error) {
 	uid, gid, ownerErr := owner(e.Root, a.Owner)
 	if ownerErr != nil {
 		ownerErr = fmt.Errorf("find owner %q of %s: %w; the file belongs to root", a.Owner, a.Path, ownerErr)
@@ -141,8 +141,13 @@ func explain(path string, err error) error {
 
 // mask replaces a unit file by a link to /dev/null.
 func (e *Executor) mask(unit string) (changed bool, err error) {
+	return e.link(unit, os.DevNull)
+}
+
+// link replaces what is at a path by a symbolic link.
+func (e *Executor) link(unit, to string) (changed bool, err error) {
 	path := filepath.Join(e.Root, unit)
-	if target, err := os.Readlink(path); err == nil && target == os.DevNull {
+	if target, err := os.Readlink(path); err == nil && target == to {
 		return false, nil
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -152,7 +157,7 @@ func (e *Executor) mask(unit string) (changed bool, err error) {
 	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, explain(unit, err)
 	}
-	if err := os.Symlink(os.DevNull, temp); err != nil {
+	if err := os.Symlink(to, temp); err != nil {
 		return false, explain(unit, err)
 	}
 	if err := os.Rename(temp, path); err != nil {
@@ -165,15 +170,7 @@ func (e *Executor) mask(unit string) (changed bool, err error) {
 // unmask removes a link to /dev/null or an empty file, and nothing else.
 func (e *Executor) unmask(unit string) (changed bool, err error) {
 	path := filepath.Join(e.Root, unit)
-	info, err := os.Lstat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("unmask %s: %w", unit, err)
-	}
-	target, _ := os.Readlink(path)
-	if target != os.DevNull && (!info.Mode().IsRegular() || info.Size() > 0) {
+	if !masked(path) {
 		return false, nil
 	}
 	if err := os.Remove(path); err != nil {

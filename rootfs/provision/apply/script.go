@@ -57,6 +57,10 @@ func (e *Executor) script(ctx context.Context, content []byte) error {
 func (e *Executor) storeScript(workspace, id string, content []byte) (path string, err error) {
 	dir := filepath.Join(workspace, "scripts")
 	path = filepath.Join(dir, id)
+	if e.scripts == nil {
+		e.scripts = map[string]bool{}
+	}
+	e.scripts[id] = true
 	if _, err := e.put(file{path: path, content: content, mode: 0o744}); err != nil {
 		return "", err
 	}
@@ -69,7 +73,7 @@ func (e *Executor) storeScript(workspace, id string, content []byte) (path strin
 		return "", err
 	}
 	for _, entry := range entries {
-		if entry.Name() != id && entry.Name() != "unit-name" {
+		if !e.scripts[entry.Name()] && entry.Name() != "unit-name" {
 			os.Remove(filepath.Join(e.Root, dir, entry.Name()))
 		}
 	}

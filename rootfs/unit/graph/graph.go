@@ -5,6 +5,7 @@
 package graph
 
 import (
+	"iter"
 	"slices"
 	"sort"
 
@@ -96,6 +97,20 @@ func (g *Graph) Names() []string { return slices.Clone(g.names) }
 // Of returns the units that the unit names in the given kinds of dependency.
 func (g *Graph) Of(name string, kinds ...unit.Dep) []string {
 	return collect(g.forward[g.Name(name)], kinds)
+}
+
+// Named yields every unit that the unit names in any kind of dependency, one
+// that it names in several more than once, in no order.
+func (g *Graph) Named(name string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, names := range g.forward[g.Name(name)] {
+			for _, n := range names {
+				if !yield(n) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // By returns the units that name this one in the given kinds of dependency:

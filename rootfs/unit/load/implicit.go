@@ -22,10 +22,15 @@ const (
 func implicit(u *unit.Unit, exists func(string) bool) {
 	addSlice(u)
 	addTriggers(u)
-	for _, p := range mountPaths(u) {
+	u.RequiresMountsFor = mountPaths(u)
+	for _, p := range u.RequiresMountsFor {
 		addMounts(u, p, exists)
 	}
-	if e := execContext(u); e != nil && u.Kind == unit.KindService {
+	if e := execContext(u); e != nil && u.Kind != unit.KindSocket {
+		if e.Sandbox.PrivateTmp {
+			u.Deps.Add(unit.Wants, "tmp.mount")
+			u.Deps.Add(unit.After, "tmp.mount")
+		}
 		if usesJournal(e.StandardOutput) || usesJournal(e.StandardError) {
 			u.Deps.Add(unit.After, journal)
 		}
@@ -60,6 +65,9 @@ func addDefaults(u *unit.Unit) {
 	case unit.KindPath:
 		early("paths.target")
 	case unit.KindMount:
+		if Extrinsic(u.Mount.Where) {
+			return
+		}
 		addMountDefaults(u)
 		end = umount
 	case unit.KindAutomount:
@@ -74,6 +82,21 @@ func addDefaults(u *unit.Unit) {
 		d.Add(unit.Conflicts, end)
 		d.Add(unit.Before, end)
 	}
+}
+
+// Extrinsic tells of mount points that belong to the kernel or to stage 1:
+// they stay until the end, and nothing waits for them.
+func Extrinsic(where string) bool {
+	switch where {
+	case "/", "/usr", "/etc":
+		return true
+	}
+	for _, dir := range []string{"/run/initramfs", "/proc", "/sys", "/dev"} {
+		if where == dir || strings.HasPrefix(where, dir+"/") {
+			return true
+		}
+	}
+	return false
 }
 
 var networkTypes = map[string]bool{"nfs": true, "nfs4": true, "cifs": true, "smb3": true, "ceph": true, "glusterfs": true,
@@ -162,9 +185,17 @@ func mountPaths(u *unit.Unit) []string {
 		if strings.HasPrefix(e.WorkingDirectory, "/") && !e.WorkingDirectoryOptional {
 			list = append(list, e.WorkingDirectory)
 		}
+		if e.RootDirectory != "" {
+			list = append(list, e.RootDirectory)
+		}
+		list = append(list, below("/run", e.RuntimeDirectory)...)
 		list = append(list, below("/var/lib", e.StateDirectory)...)
 		list = append(list, below("/var/cache", e.CacheDirectory)...)
 		list = append(list, below("/var/log", e.LogsDirectory)...)
+		list = append(list, below("/etc", e.ConfigurationDirectory)...)
+		if e.Sandbox.PrivateTmp {
+			list = append(list, "/var/tmp")
+		}
 	}
 	switch {
 	case u.Socket != nil:
@@ -180,6 +211,14 @@ func mountPaths(u *unit.Unit) []string {
 		}
 	case u.Automount != nil:
 		list = append(list, path.Dir(u.Automount.Where))
+	case u.Path != nil:
+		for _, w := range u.Path.Watch {
+			list = append(list, w.Path)
+		}
+	case u.Timer != nil:
+		if u.Timer.Persistent {
+			list = append(list, "/var/lib/systemd/timers")
+		}
 	}
 	return list
 }

@@ -58,6 +58,14 @@ func (s *Set) Get(unitName string) *unit.Unit {
 	return s.Peek(unitName)
 }
 
+// Preload is Get for many units with one look at the load path.
+func (s *Set) Preload(names []string) {
+	_ = s.rescan()
+	for _, n := range names {
+		s.closure(n)
+	}
+}
+
 // closure reads a unit and all that it names.
 func (s *Set) closure(unitName string) {
 	for queue := []string{unitName}; len(queue) > 0; queue = queue[1:] {

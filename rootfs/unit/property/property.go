@@ -4,7 +4,10 @@
 package property
 
 import (
+	"cmp"
+	"encoding/base64"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,15 +24,15 @@ import (
 func Of(u *unit.Unit, g *graph.Graph) map[string]string {
 	p := props{}
 	p["Id"] = u.Name
-	p["Names"] = strings.Join(u.Names(), " ")
+	p["Names"] = quoteAll(u.Names())
 	p["Description"] = u.Description
-	p["Documentation"] = strings.Join(u.Documentation, " ")
+	p["Documentation"] = quoteAll(u.Documentation)
 	p["LoadState"] = string(u.LoadState)
-	p["LoadError"] = u.LoadError
+	p["LoadError"] = loadError(u)
 	p["FragmentPath"] = u.FragmentPath
 	p["DropInPaths"] = strings.Join(u.DropIns, " ")
 	p.dependencies(u, g)
-	p["RequiresMountsFor"] = strings.Join(u.RequiresMountsFor, " ")
+	p["RequiresMountsFor"] = quoteAll(u.RequiresMountsFor)
 	p.yes("DefaultDependencies", u.DefaultDependencies)
 	p.yes("StopWhenUnneeded", u.StopWhenUnneeded)
 	p.yes("RefuseManualStart", u.RefuseManualStart)
@@ -37,14 +40,18 @@ func Of(u *unit.Unit, g *graph.Graph) map[string]string {
 	p.yes("AllowIsolate", u.AllowIsolate)
 	p.yes("CanIsolate", u.AllowIsolate)
 	p.yes("IgnoreOnIsolate", u.IgnoreOnIsolate)
-	p["OnFailureJobMode"] = u.OnFailureJobMode
+	p["OnFailureJobMode"], p["OnSuccessJobMode"], p["CollectMode"] = u.OnFailureJobMode, u.OnSuccessJobMode, u.CollectMode
 	p.span("JobTimeoutUSec", u.JobTimeout)
+	p.span("JobRunningTimeoutUSec", u.JobRunningTimeout)
+	p["JobTimeoutAction"] = u.JobTimeoutAction
 	p.span("StartLimitIntervalUSec", u.StartLimit.Interval)
 	p["StartLimitBurst"] = strconv.Itoa(u.StartLimit.Burst)
 	p["StartLimitAction"] = u.StartLimit.Action
 	p["SuccessAction"], p["FailureAction"] = u.SuccessAction, u.FailureAction
 	if u.Slice != "" {
 		p["Slice"] = u.Slice
+	}
+	if u.Slice != "" || u.Kind == unit.KindSlice {
 		p.cgroup(u.Cgroup)
 	}
 	switch {
@@ -54,16 +61,42 @@ func Of(u *unit.Unit, g *graph.Graph) map[string]string {
 		p.socket(u.Socket)
 	case u.Mount != nil:
 		p["What"], p["Where"], p["Type"], p["Options"] = u.Mount.What, u.Mount.Where, u.Mount.FSType, u.Mount.Options
+		p.mode("DirectoryMode", u.Mount.DirectoryMode)
+		p.span("TimeoutUSec", u.Mount.Timeout)
+		p.yes("SloppyOptions", u.Mount.SloppyOptions)
+		p.yes("LazyUnmount", u.Mount.LazyUnmount)
+		p.yes("ForceUnmount", u.Mount.ForceUnmount)
+		p.yes("ReadWriteOnly", u.Mount.ReadWriteOnly)
 		p.exec(&u.Mount.ExecContext, u.Mount.Kill)
 	case u.Timer != nil:
 		p["Unit"] = u.Timer.Unit
-		p.yes("Persistent", u.Timer.Persistent)
+		p.timer(u.Timer)
 		p.span("AccuracyUSec", u.Timer.AccuracySec)
 		p.span("RandomizedDelayUSec", u.Timer.RandomizedDelay)
 	case u.Path != nil:
 		p["Unit"] = u.Path.Unit
+		p.mode("DirectoryMode", u.Path.DirectoryMode)
+	case u.Automount != nil:
+		p["Where"] = u.Automount.Where
+		p.span("TimeoutIdleUSec", u.Automount.TimeoutIdle)
+		p.mode("DirectoryMode", u.Automount.DirectoryMode)
+	case u.Kind == unit.KindSlice:
+		for _, n := range u.Deps[unit.Requires] { // the only slice among them is the parent
+			if strings.HasSuffix(n, ".slice") {
+				p["Slice"] = n
+			}
+		}
 	}
 	return p
+}
+
+// loadError writes why a unit is not loaded as a D-Bus error.
+func loadError(u *unit.Unit) string {
+	if u.LoadError == "" {
+		return ""
+	}
+	names := map[unit.LoadState]string{unit.NotFound: "NoSuchUnit", unit.Masked: "UnitMasked", unit.BadSetting: "BadUnitSetting"}
+	return fmt.Sprintf("org.freedesktop.systemd1.%s %q", cmp.Or(names[u.LoadState], "LoadFailed"), u.LoadError)
 }
 
 type props map[string]string
@@ -84,29 +117,49 @@ var inverses = map[unit.Dep]string{unit.Requires: "RequiredBy", unit.Requisite: 
 	unit.BindsTo: "BoundBy", unit.PartOf: "ConsistsOf", unit.Upholds: "UpheldBy", unit.Conflicts: "ConflictedBy",
 	unit.Triggers: "TriggeredBy", unit.OnFailure: "OnFailureOf", unit.OnSuccess: "OnSuccessOf"}
 
+// pairs are dependencies that either side may state.
+var pairs = map[unit.Dep]unit.Dep{unit.PropagatesReloadTo: unit.ReloadPropagatedFrom, unit.ReloadPropagatedFrom: unit.PropagatesReloadTo,
+	unit.PropagatesStopTo: unit.StopPropagatedFrom, unit.StopPropagatedFrom: unit.PropagatesStopTo, unit.JoinsNamespaceOf: unit.JoinsNamespaceOf}
+
 func (p props) dependencies(u *unit.Unit, g *graph.Graph) {
 	if g == nil {
 		g = graph.New([]*unit.Unit{u})
 	}
 	for _, kind := range unit.AllDeps {
-		p[string(kind)] = strings.Join(g.Of(u.Name, kind), " ")
+		list := g.Of(u.Name, kind)
+		if other := pairs[kind]; other != "" {
+			for _, n := range g.By(u.Name, other) {
+				if !slices.Contains(list, n) {
+					list = append(list, n)
+				}
+			}
+		}
+		p[string(kind)] = quoteAll(list)
 		if inverse := inverses[kind]; inverse != "" {
-			p[inverse] = strings.Join(g.By(u.Name, kind), " ")
+			p[inverse] = quoteAll(g.By(u.Name, kind))
 		}
 	}
-	p["Before"] = strings.Join(g.Before(u.Name), " ")
-	p["After"] = strings.Join(g.After(u.Name), " ")
+	p["Before"] = quoteAll(g.Before(u.Name))
+	p["After"] = quoteAll(g.After(u.Name))
 }
 
 func (p props) service(s *unit.Service) {
+	p["ExitType"] = "main"
+	if s.ExitOfGroup {
+		p["ExitType"] = "cgroup"
+	}
+	p.yes("NonBlocking", s.NonBlocking)
 	p["Type"] = string(s.Type)
 	p["Restart"] = string(s.Restart)
 	p["NotifyAccess"] = string(s.NotifyAccess)
 	p["PIDFile"] = s.PIDFile
 	p.span("RestartUSec", s.RestartSec)
+	p["RestartSteps"] = strconv.Itoa(s.RestartSteps)
+	p.span("RestartMaxDelayUSec", s.RestartMaxDelay)
 	p.span("TimeoutStartUSec", s.TimeoutStart)
 	p.span("TimeoutStopUSec", s.TimeoutStop)
 	p.span("TimeoutAbortUSec", s.TimeoutAbort)
+	p["TimeoutStartFailureMode"], p["TimeoutStopFailureMode"] = s.TimeoutStartFailure, s.TimeoutStopFailure
 	p.span("RuntimeMaxUSec", s.RuntimeMax)
 	p.span("WatchdogUSec", s.Watchdog)
 	if s.Watchdog == 0 {
@@ -173,6 +226,9 @@ func (p props) exec(e *unit.ExecContext, k unit.Kill) {
 	p["PassEnvironment"] = strings.Join(e.PassEnvironment, " ")
 	p["UnsetEnvironment"] = strings.Join(e.UnsetEnvironment, " ")
 	p["User"], p["Group"] = e.User, e.Group
+	if e.DynamicUser && e.Group == "" {
+		p["Group"] = e.User
+	}
 	p["SupplementaryGroups"] = strings.Join(e.SupplementaryGroups, " ")
 	p["WorkingDirectory"] = e.WorkingDirectory
 	if e.WorkingDirectoryOptional {
@@ -189,6 +245,9 @@ func (p props) exec(e *unit.ExecContext, k unit.Kill) {
 		p["OOMScoreAdjust"] = strconv.Itoa(*e.OOMScoreAdjust)
 	}
 	p.yes("NoNewPrivileges", e.NoNewPrivileges)
+	p["ExecSearchPath"] = strings.Join(e.SearchPath, ":")
+	p["StandardInputData"] = base64.StdEncoding.EncodeToString(e.StandardInput.Data)
+	p.scheduling(e.Scheduling)
 	p.sandbox(e)
 	p.directories(e)
 	p["StandardInput"], p["StandardOutput"], p["StandardError"] = stream(e.StandardInput), stream(e.StandardOutput), stream(e.StandardError)
@@ -243,15 +302,8 @@ func limit(n uint64) string {
 	return strconv.FormatUint(n, 10)
 }
 
-func stream(s unit.Stream) string {
-	switch {
-	case s.Path != "":
-		return string(s.Kind) + ":" + s.Path
-	case s.Name != "":
-		return string(s.Kind) + ":" + s.Name
-	}
-	return string(s.Kind)
-}
+// stream leaves out the path and the name, as systemctl does.
+func stream(s unit.Stream) string { return string(s.Kind) }
 
 // quoteAll joins words, quoting those that need it.
 func quoteAll(list []string) string {
@@ -312,8 +364,26 @@ func (p props) socket(s *unit.Socket) {
 	p.yes("Accept", s.Accept)
 	p.yes("RemoveOnStop", s.RemoveOnStop)
 	p.yes("FreeBind", s.FreeBind)
+	for name, on := range map[string]bool{"KeepAlive": s.KeepAlive, "NoDelay": s.NoDelay, "ReusePort": s.ReusePort, "Transparent": s.Transparent,
+		"Broadcast": s.Broadcast, "PassCredentials": s.PassCredentials, "PassSecurity": s.PassSecurity, "Writable": s.Writable, "FlushPending": s.FlushPending} {
+		p.yes(name, on)
+	}
+	for name, n := range map[string]uint64{"ReceiveBuffer": s.ReceiveBuffer, "SendBuffer": s.SendBuffer, "PipeSize": s.PipeSize,
+		"KeepAliveProbes": uint64(s.KeepAliveProbes), "MaxConnectionsPerSource": uint64(s.MaxConnectionsPer)} {
+		p[name] = strconv.FormatUint(n, 10)
+	}
+	for name, n := range map[string]int{"IPTOS": s.IPTOS, "IPTTL": s.IPTTL, "Priority": s.Priority, "Mark": s.Mark} {
+		p[name] = strconv.Itoa(cmp.Or(n, -1))
+	}
+	for name, d := range map[string]time.Duration{"DeferAcceptUSec": s.DeferAccept, "KeepAliveTimeUSec": s.KeepAliveTime, "KeepAliveIntervalUSec": s.KeepAliveInterval} {
+		p.span(name, d)
+	}
+	p["TCPCongestion"], p["BindToDevice"], p["Symlinks"] = s.TCPCongestion, s.BindToDevice, strings.Join(s.Symlinks, " ")
+	for name, list := range map[string][]unit.Command{"ExecStartPre": s.ExecStartPre, "ExecStartPost": s.ExecStartPost, "ExecStopPre": s.ExecStopPre, "ExecStopPost": s.ExecStopPost} {
+		p[name] = commands(list)
+	}
 	p["BindIPv6Only"], p["FileDescriptorName"] = s.BindIPv6Only, s.FileDescriptorName
-	p["MaxConnections"], p["Backlog"] = strconv.Itoa(s.MaxConnections), strconv.Itoa(s.Backlog)
+	p["MaxConnections"], p["Backlog"] = strconv.Itoa(s.MaxConnections), strconv.Itoa(cmp.Or(s.Backlog, math.MaxInt32))
 	p.span("TimeoutUSec", s.Timeout)
 	p.span("TriggerLimitIntervalUSec", s.TriggerLimit.Interval)
 	p["TriggerLimitBurst"] = strconv.Itoa(s.TriggerLimit.Burst)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"strings"
 
+	"github.com/coracle-os/coracle/rootfs/seccomp"
 	"github.com/coracle-os/coracle/rootfs/unit"
 )
 
@@ -16,9 +17,19 @@ func (p props) sandbox(e *unit.ExecContext) {
 		"ProtectKernelLogs": s.ProtectKernelLogs, "ProtectControlGroups": s.ProtectControlGroups, "ProtectHostname": s.ProtectHostname, "ProtectClock": s.ProtectClock} {
 		p.yes(name, on)
 	}
+	p.calls(s.Calls)
+	r := s.Calls
+	if r == nil {
+		r = &seccomp.Rules{}
+	}
+	for name, on := range map[string]bool{"MemoryDenyWriteExecute": r.WriteExecute, "RestrictRealtime": r.Realtime, "RestrictSUIDSGID": r.SetID || e.DynamicUser,
+		"LockPersonality": r.Personality, "PrivateIPC": s.PrivateIPC} {
+		p.yes(name, on)
+	}
+	p["ProtectProc"], p["ProcSubset"] = cmp.Or(s.ProtectProc, "default"), cmp.Or(s.ProcSubset, "all")
 	p["ReadWritePaths"] = strings.Join(s.ReadWritePaths, " ")
 	p["ReadOnlyPaths"] = strings.Join(s.ReadOnlyPaths, " ")
 	p["InaccessiblePaths"] = strings.Join(s.InaccessiblePaths, " ")
-	p["CapabilityBoundingSet"] = strings.Join(unit.CapabilityNames(unit.AllCapabilities&^s.DropCapabilities), " ")
+	p["CapabilityBoundingSet"] = strings.Join(unit.CapabilityNames(unit.AllCapabilities&^s.Dropped()), " ")
 	p["AmbientCapabilities"] = strings.Join(unit.CapabilityNames(s.AmbientCapabilities), " ")
 }

@@ -2,6 +2,8 @@ package settings
 
 import (
 	"errors"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -17,16 +19,17 @@ const unset time.Duration = -1
 func New(unitName string) *unit.Unit {
 	u := &unit.Unit{
 		Name: unitName, Kind: unit.Kind(name.Kind(unitName)), LoadState: unit.Loaded, Deps: unit.Deps{},
-		DefaultDependencies: true, OnFailureJobMode: "replace", JobTimeout: timespan.Infinity,
+		DefaultDependencies: true, OnFailureJobMode: "replace", OnSuccessJobMode: "fail", CollectMode: "inactive", JobTimeout: timespan.Infinity, JobRunningTimeout: unset, JobTimeoutAction: "none",
 		StartLimit:    unit.StartLimit{Interval: 10 * time.Second, Burst: 5, Action: "none"},
 		SuccessAction: "none", FailureAction: "none",
 	}
 	switch u.Kind {
 	case unit.KindService:
 		u.Service = &unit.Service{
-			GuessMainPID: true, NotifyAccess: unit.NotifyNone, Restart: unit.RestartNo, RestartSec: unit.DefaultRestartSec,
+			GuessMainPID: true, NotifyAccess: unit.NotifyNone, Restart: unit.RestartNo, RestartSec: unit.DefaultRestartSec, RestartMaxDelay: timespan.Infinity,
+			TimeoutStartFailure: "terminate", TimeoutStopFailure: "terminate",
 			TimeoutStart: unset, TimeoutStop: unit.DefaultTimeout, TimeoutAbort: unset, RuntimeMax: timespan.Infinity,
-			OOMPolicy: "stop", ExecContext: newExec(), Kill: newKill(),
+			ExecContext: newExec(), Kill: newKill(),
 		}
 	case unit.KindSocket:
 		u.Socket = &unit.Socket{
@@ -40,7 +43,11 @@ func New(unitName string) *unit.Unit {
 	case unit.KindTimer:
 		u.Timer = &unit.Timer{AccuracySec: time.Minute, RemainAfterEnd: true}
 	case unit.KindPath:
-		u.Path = &unit.Path{DirectoryMode: 0o755}
+		u.Path = &unit.Path{DirectoryMode: 0o755, TriggerLimit: unit.TriggerDefault}
+	}
+	switch u.Kind {
+	case unit.KindMount, unit.KindAutomount, unit.KindSlice:
+		u.IgnoreOnIsolate = true
 	}
 	u.Slice = defaultSlice(u)
 	if Perpetual(unitName) {
@@ -71,9 +78,9 @@ func newExec() unit.ExecContext {
 	return unit.ExecContext{
 		UMask: 0o022, RuntimeDirectoryMode: 0o755, StateDirectoryMode: 0o755, CacheDirectoryMode: 0o755,
 		LogsDirectoryMode: 0o755, ConfigurationMode: 0o755, RuntimeDirectoryPreserve: "no",
-		StandardInput: unit.Stream{Kind: unit.StreamNull}, StandardOutput: unit.Stream{Kind: unit.StreamJournal},
-		StandardError: unit.Stream{Kind: unit.StreamInherit}, TTYPath: "/dev/console",
-		SyslogLevel: 6, SyslogFacility: 3, SyslogLevelPrefix: true, IgnoreSIGPIPE: true,
+		StandardInput: unit.Stream{Kind: unit.StreamNull}, StandardOutput: unit.Stream{Kind: unit.StreamInherit},
+		StandardError: unit.Stream{Kind: unit.StreamInherit},
+		SyslogLevel:   6, SyslogFacility: 3, SyslogLevelPrefix: true, IgnoreSIGPIPE: true,
 	}
 }
 
@@ -88,20 +95,39 @@ func newKill() unit.Kill {
 func Finish(u *unit.Unit) {
 	if u.Description == "" {
 		u.Description = u.Name
+		switch {
+		case u.Mount != nil && u.Mount.Where != "":
+			u.Description = u.Mount.Where
+		case u.Kind == unit.KindSlice:
+			u.Description = sliceDescription(u.Name)
+		}
+	}
+	if u.JobRunningTimeout == unset {
+		u.JobRunningTimeout = u.JobTimeout
 	}
 	finishCgroup(&u.Cgroup)
 	if e := execOf(u); e != nil {
-		finishDynamicUser(e)
+		finishDynamicUser(e, u.Name)
 		if k := killOf(u); k.RestartKillSignal == 0 {
 			k.RestartKillSignal = k.KillSignal
 		}
 		if len(e.StandardInput.Data) > 0 && e.StandardInput.Kind == unit.StreamNull {
 			e.StandardInput.Kind = unit.StreamData
 		}
+		finishOutput(e)
+		for _, dirs := range [][]string{e.RuntimeDirectory, e.StateDirectory, e.CacheDirectory, e.LogsDirectory, e.ConfigurationDirectory} {
+			slices.Sort(dirs) // also what $RUNTIME_DIRECTORY and its relatives say is sorted
+		}
 	}
 	var err error
 	switch u.Kind {
 	case unit.KindService:
+		if u.Service.OOMPolicy == "" {
+			u.Service.OOMPolicy = "stop"
+			if u.Cgroup.Delegate { // what happens below is the service's own affair
+				u.Service.OOMPolicy = "continue"
+			}
+		}
 		finishService(u.Service)
 		err = verifyService(u)
 	case unit.KindSocket:
@@ -131,6 +157,34 @@ func Finish(u *unit.Unit) {
 		u.LoadState = unit.BadSetting
 		u.LoadError = err.Error()
 	}
+}
+
+// finishOutput sends standard output to the journal unless something is said, or
+// standard input is something that can be written to as well.
+func finishOutput(e *unit.ExecContext) {
+	switch e.StandardInput.Kind {
+	case unit.StreamTTY, unit.StreamTTYForce, unit.StreamTTYFail, unit.StreamSocket, unit.StreamFD:
+		return
+	}
+	if e.StandardOutput.Kind == unit.StreamInherit {
+		e.StandardOutput.Kind = unit.StreamJournal
+	}
+}
+
+// sliceDescription is what a slice is called that has no description: the
+// machine's root slice, or by its place in the tree.
+func sliceDescription(unitName string) string {
+	if unitName == "-.slice" {
+		return "Root Slice"
+	}
+	var parts []string
+	for part := range strings.SplitSeq(name.Base(unitName), "-") {
+		if text, err := name.Unescape(part); err == nil {
+			part = text
+		}
+		parts = append(parts, part)
+	}
+	return "Slice /" + strings.Join(parts, "/")
 }
 
 func finishService(s *unit.Service) {

@@ -163,7 +163,11 @@ func workingDirectory(p *pass, value string) error {
 	}
 	v, optional := strings.CutPrefix(v, "-")
 	if v != "~" && v != "" {
-		if v, err = absolute(v); err != nil {
+		v, err = absolute(v)
+		switch {
+		case err != nil && !optional:
+			return &refusal{err} // the program would run in the wrong place
+		case err != nil:
 			return err
 		}
 	}
@@ -191,6 +195,10 @@ func optional(f field[*int], low, high int) setting {
 // directories takes relative paths.
 func directories(f field[[]string]) setting {
 	return list(f, func(w string) error {
+		w, link, linked := strings.Cut(w, ":")
+		if linked && (link == "" || strings.HasPrefix(link, "/") || slices.Contains(strings.Split(link, "/"), "..")) {
+			return fmt.Errorf("%q is not a relative path without %q, ignoring", link, "..")
+		}
 		if strings.HasPrefix(w, "/") || w == "." || slices.Contains(strings.Split(w, "/"), "..") {
 			return fmt.Errorf("%q is not a relative path without %q, ignoring", w, "..")
 		}
@@ -259,17 +267,7 @@ func inputText(p *pass, value string) error {
 	}
 	v, err := p.x.Expand(value)
 	if err == nil {
-		var b strings.Builder
-		for v != "" {
-			before, after, found := strings.Cut(v, "\\")
-			b.WriteString(before)
-			if v = after; found {
-				t, n := words.Unescape(v)
-				b.WriteString(t)
-				v = v[n:]
-			}
-		}
-		in.Data = append(append(in.Data, b.String()...), '\n')
+		in.Data = append(append(in.Data, unescapeAll(v)...), '\n')
 	}
 	return err
 }

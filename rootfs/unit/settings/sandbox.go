@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/coracle-os/coracle/rootfs/seccomp"
 	"github.com/coracle-os/coracle/rootfs/unit"
 	"github.com/coracle-os/coracle/rootfs/unit/syntax"
 )
@@ -65,10 +66,20 @@ func level(f field[string], words ...string) setting {
 
 // paths takes absolute paths; "-" says that one may be missing.
 func paths(f field[[]string]) setting {
-	return list(f, func(w string) error {
-		_, err := absolute(strings.TrimPrefix(strings.TrimPrefix(w, "-"), "+"))
-		return err
-	})
+	return func(p *pass, value string) error {
+		if value == "" {
+			*f(p.u) = nil
+			return nil
+		}
+		return p.each(value, func(w string) error {
+			bare := strings.TrimPrefix(strings.TrimPrefix(w, "-"), "+")
+			clean, err := absolute(bare)
+			if err == nil {
+				*f(p.u) = append(*f(p.u), strings.TrimSuffix(w, bare)+clean)
+			}
+			return err
+		})
+	}
 }
 
 // temporary takes paths; options after a colon are those of tmpfs, and ignored.
@@ -165,12 +176,19 @@ func ambient(p *pass, value string) error {
 }
 
 // finishDynamicUser adds what DynamicUser= means besides the user.
-func finishDynamicUser(e *unit.ExecContext) {
+func finishDynamicUser(e *unit.ExecContext, unitName string) {
 	if !e.DynamicUser {
 		return
 	}
+	if e.User == "" {
+		e.User = strings.NewReplacer("@", "_", ".", "_").Replace(strings.TrimSuffix(unitName, ".service"))
+	}
 	s := &e.Sandbox
 	e.NoNewPrivileges, s.PrivateTmp = true, true
+	if s.Calls == nil {
+		s.Calls = &seccomp.Rules{}
+	}
+	s.Calls.SetID = true
 	if s.ProtectSystem != "strict" {
 		s.ProtectSystem = "strict"
 	}

@@ -24,10 +24,14 @@ var serviceSettings = map[string]setting{
 	"ExecStopPost":             commands(func(u *unit.Unit) *[]unit.Command { return &u.Service.ExecStopPost }),
 	"Restart":                  oneOf(func(u *unit.Unit) *unit.Restart { return &u.Service.Restart }, unit.RestartNo, unit.RestartOnSuccess, unit.RestartOnFailure, unit.RestartOnAbnormal, unit.RestartOnAbort, unit.RestartOnWatchdog, unit.RestartAlways),
 	"RestartSec":               span(func(u *unit.Unit) *time.Duration { return &u.Service.RestartSec }),
+	"RestartSteps":             number(func(u *unit.Unit) *int { return &u.Service.RestartSteps }, 0, 1<<31-1),
+	"RestartMaxDelaySec":       limit(func(u *unit.Unit) *time.Duration { return &u.Service.RestartMaxDelay }),
 	"TimeoutSec":               limit(timeoutStart, timeoutStop),
 	"TimeoutStartSec":          limit(timeoutStart),
 	"TimeoutStopSec":           limit(timeoutStop),
 	"TimeoutAbortSec":          limit(func(u *unit.Unit) *time.Duration { return &u.Service.TimeoutAbort }),
+	"TimeoutStartFailureMode":  oneOf(func(u *unit.Unit) *string { return &u.Service.TimeoutStartFailure }, "terminate", "abort", "kill"),
+	"TimeoutStopFailureMode":   oneOf(func(u *unit.Unit) *string { return &u.Service.TimeoutStopFailure }, "terminate", "abort", "kill"),
 	"RuntimeMaxSec":            limit(func(u *unit.Unit) *time.Duration { return &u.Service.RuntimeMax }),
 	"WatchdogSec":              span(func(u *unit.Unit) *time.Duration { return &u.Service.Watchdog }),
 	"SuccessExitStatus":        statuses(func(u *unit.Unit) *unit.ExitStatuses { return &u.Service.SuccessExitStatus }),
@@ -37,17 +41,27 @@ var serviceSettings = map[string]setting{
 	"PermissionsStartOnly":     boolean(func(u *unit.Unit) *bool { return &u.Service.PermissionsStartOnly }),
 	"NonBlocking":              boolean(func(u *unit.Unit) *bool { return &u.Service.NonBlocking }),
 	"FileDescriptorStoreMax":   number(func(u *unit.Unit) *int { return &u.Service.FileDescriptorStoreMax }, 0, 1<<20),
-	"OOMPolicy":                text(func(u *unit.Unit) *string { return &u.Service.OOMPolicy }),
+	"OOMPolicy":                oneOf(func(u *unit.Unit) *string { return &u.Service.OOMPolicy }, "stop", "continue", "kill"),
+	"ExitType":                 exitType,
 	"Sockets":                  sockets,
 	"StartLimitInterval":       limitInterval,
 	"StartLimitBurst":          limitBurst,
 	"StartLimitAction":         limitAction,
-	"FailureAction":            text(func(u *unit.Unit) *string { return &u.FailureAction }),
+	"FailureAction":            failureAction,
 	"SysVStartPriority":        ignore,
 }
 
 func timeoutStart(u *unit.Unit) *time.Duration { return &u.Service.TimeoutStart }
 func timeoutStop(u *unit.Unit) *time.Duration  { return &u.Service.TimeoutStop }
+
+func exitType(p *pass, value string) error {
+	var word string
+	err := oneOf(func(*unit.Unit) *string { return &word }, "main", "cgroup")(p, value)
+	if err == nil {
+		p.u.Service.ExitOfGroup = word == "cgroup"
+	}
+	return err
+}
 
 // serviceType refuses what cannot be supervised here instead of supervising it
 // wrongly.

@@ -45,6 +45,15 @@ var socketSettings = map[string]setting{
 	"SendBuffer":              size(func(u *unit.Unit) *uint64 { return &u.Socket.SendBuffer }),
 	"PipeSize":                size(func(u *unit.Unit) *uint64 { return &u.Socket.PipeSize }),
 	"Writable":                boolean(func(u *unit.Unit) *bool { return &u.Socket.Writable }),
+	"IPTOS":                   serviceTOS,
+	"IPTTL":                   number(func(u *unit.Unit) *int { return &u.Socket.IPTTL }, 0, 255),
+	"Priority":                number(func(u *unit.Unit) *int { return &u.Socket.Priority }, 0, 1<<31-1),
+	"Mark":                    number(func(u *unit.Unit) *int { return &u.Socket.Mark }, 0, 1<<31-1),
+	"DeferAcceptSec":          span(func(u *unit.Unit) *time.Duration { return &u.Socket.DeferAccept }),
+	"KeepAliveTimeSec":        span(func(u *unit.Unit) *time.Duration { return &u.Socket.KeepAliveTime }),
+	"KeepAliveIntervalSec":    span(func(u *unit.Unit) *time.Duration { return &u.Socket.KeepAliveInterval }),
+	"KeepAliveProbes":         number(func(u *unit.Unit) *int { return &u.Socket.KeepAliveProbes }, 0, 1<<31-1),
+	"TCPCongestion":           text(func(u *unit.Unit) *string { return &u.Socket.TCPCongestion }),
 	"FlushPending":            boolean(func(u *unit.Unit) *bool { return &u.Socket.FlushPending }),
 	"TriggerLimitIntervalSec": span(func(u *unit.Unit) *time.Duration { return &u.Socket.TriggerLimit.Interval }),
 	"TriggerLimitBurst":       number(func(u *unit.Unit) *int { return &u.Socket.TriggerLimit.Burst }, 0, 1<<31-1),
@@ -53,6 +62,16 @@ var socketSettings = map[string]setting{
 	"ExecStartPost":           commands(func(u *unit.Unit) *[]unit.Command { return &u.Socket.ExecStartPost }),
 	"ExecStopPre":             commands(func(u *unit.Unit) *[]unit.Command { return &u.Socket.ExecStopPre }),
 	"ExecStopPost":            commands(func(u *unit.Unit) *[]unit.Command { return &u.Socket.ExecStopPost }),
+}
+
+// serviceTOS takes the type of service of packets, by name or number.
+func serviceTOS(p *pass, value string) error {
+	names := map[string]int{"low-delay": 0x10, "throughput": 8, "reliability": 4, "low-cost": 2}
+	if n, ok := names[value]; ok {
+		p.u.Socket.IPTOS = n
+		return nil
+	}
+	return number(func(u *unit.Unit) *int { return &u.Socket.IPTOS }, 0, 255)(p, value)
 }
 
 // listen adds an address; an empty value resets the addresses of every kind.

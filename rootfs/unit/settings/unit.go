@@ -2,6 +2,7 @@ package settings
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -40,25 +41,44 @@ var unitSettings = map[string]setting{
 	"RefuseManualStop":      boolean(func(u *unit.Unit) *bool { return &u.RefuseManualStop }),
 	"AllowIsolate":          boolean(func(u *unit.Unit) *bool { return &u.AllowIsolate }),
 	"IgnoreOnIsolate":       boolean(func(u *unit.Unit) *bool { return &u.IgnoreOnIsolate }),
-	"OnFailureJobMode":      text(func(u *unit.Unit) *string { return &u.OnFailureJobMode }),
+	"OnFailureJobMode":      oneOf(func(u *unit.Unit) *string { return &u.OnFailureJobMode }, jobModes...),
+	"OnSuccessJobMode":      oneOf(func(u *unit.Unit) *string { return &u.OnSuccessJobMode }, jobModes...),
+	"CollectMode":           oneOf(func(u *unit.Unit) *string { return &u.CollectMode }, "inactive", "inactive-or-failed"),
 	"IgnoreOnSnapshot":      ignore,
-	"JobTimeoutSec":         limit(jobTimeout),
-	"JobRunningTimeoutSec":  limit(jobTimeout),
+	"JobTimeoutSec":         limit(func(u *unit.Unit) *time.Duration { return &u.JobTimeout }),
+	"JobRunningTimeoutSec":  limit(func(u *unit.Unit) *time.Duration { return &u.JobRunningTimeout }),
+	"JobTimeoutAction":      action(func(u *unit.Unit) *string { return &u.JobTimeoutAction }),
 	"StartLimitIntervalSec": limitInterval,
 	"StartLimitInterval":    limitInterval,
 	"StartLimitBurst":       limitBurst,
 	"StartLimitAction":      limitAction,
-	"SuccessAction":         text(func(u *unit.Unit) *string { return &u.SuccessAction }),
-	"FailureAction":         text(func(u *unit.Unit) *string { return &u.FailureAction }),
+	"SuccessAction":         action(func(u *unit.Unit) *string { return &u.SuccessAction }),
+	"FailureAction":         failureAction,
 }
 
-func jobTimeout(u *unit.Unit) *time.Duration { return &u.JobTimeout }
+// jobModes are what --job-mode= of systemctl takes, too.
+var jobModes = []string{"replace", "fail", "replace-irreversibly", "isolate", "flush", "ignore-dependencies", "ignore-requirements"}
+
+var failureAction = action(func(u *unit.Unit) *string { return &u.FailureAction })
+
+// action takes what is to become of the machine.
+func action(f field[string]) setting {
+	words := []string{"none", "reboot", "reboot-force", "reboot-immediate", "poweroff", "poweroff-force", "poweroff-immediate",
+		"halt", "halt-force", "halt-immediate", "exit", "exit-force"}
+	return func(p *pass, value string) error {
+		if !slices.Contains(words, value) {
+			return fmt.Errorf("Failed to parse %q, ignoring: it is one of %v", value, words)
+		}
+		*f(p.u) = value
+		return nil
+	}
+}
 
 // The start limit settings stand in [Unit] and, in old units, in [Service].
 var (
 	limitInterval = span(func(u *unit.Unit) *time.Duration { return &u.StartLimit.Interval })
 	limitBurst    = number(func(u *unit.Unit) *int { return &u.StartLimit.Burst }, 0, 1<<31-1)
-	limitAction   = text(func(u *unit.Unit) *string { return &u.StartLimit.Action })
+	limitAction   = action(func(u *unit.Unit) *string { return &u.StartLimit.Action })
 )
 
 func mountsFor(p *pass, value string) error {
@@ -168,20 +188,33 @@ var otherSettings = map[string]map[string]setting{
 		"RandomizedDelaySec": span(func(u *unit.Unit) *time.Duration { return &u.Timer.RandomizedDelay }),
 		"Persistent":         boolean(func(u *unit.Unit) *bool { return &u.Timer.Persistent }),
 		"RemainAfterElapse":  boolean(func(u *unit.Unit) *bool { return &u.Timer.RemainAfterEnd }),
-		"Unit":               unitName(func(u *unit.Unit) *string { return &u.Timer.Unit }),
+		"Unit":               otherUnit(func(u *unit.Unit) *string { return &u.Timer.Unit }),
 		"FixedRandomDelay":   boolean(func(u *unit.Unit) *bool { return &u.Timer.FixedRandomDelay }),
 		"OnClockChange":      boolean(func(u *unit.Unit) *bool { return &u.Timer.OnClockChange }),
 	},
 	"Path": {
-		"PathExists":        watch("PathExists"),
-		"PathExistsGlob":    watch("PathExistsGlob"),
-		"PathChanged":       watch("PathChanged"),
-		"PathModified":      watch("PathModified"),
-		"DirectoryNotEmpty": watch("DirectoryNotEmpty"),
-		"MakeDirectory":     boolean(func(u *unit.Unit) *bool { return &u.Path.MakeDirectory }),
-		"DirectoryMode":     octal(func(u *unit.Unit) *int { return &u.Path.DirectoryMode }),
-		"Unit":              unitName(func(u *unit.Unit) *string { return &u.Path.Unit }),
+		"PathExists":              watch("PathExists"),
+		"PathExistsGlob":          watch("PathExistsGlob"),
+		"PathChanged":             watch("PathChanged"),
+		"PathModified":            watch("PathModified"),
+		"DirectoryNotEmpty":       watch("DirectoryNotEmpty"),
+		"MakeDirectory":           boolean(func(u *unit.Unit) *bool { return &u.Path.MakeDirectory }),
+		"DirectoryMode":           octal(func(u *unit.Unit) *int { return &u.Path.DirectoryMode }),
+		"Unit":                    otherUnit(func(u *unit.Unit) *string { return &u.Path.Unit }),
+		"TriggerLimitIntervalSec": span(func(u *unit.Unit) *time.Duration { return &u.Path.TriggerLimit.Interval }),
+		"TriggerLimitBurst":       number(func(u *unit.Unit) *int { return &u.Path.TriggerLimit.Burst }, 0, 1<<31-1),
 	},
+}
+
+// otherUnit is unitName for what a unit starts, which cannot be itself.
+func otherUnit(f field[string]) setting {
+	take := unitName(f)
+	return func(p *pass, value string) error {
+		if v, err := p.x.Expand(value); err == nil && v == p.u.Name {
+			return fmt.Errorf("Units cannot trigger themselves, ignoring: %s", v)
+		}
+		return take(p, value)
+	}
 }
 
 // timer takes one more time span; an empty value resets every On...= setting.

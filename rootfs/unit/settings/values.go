@@ -171,6 +171,9 @@ func absolute(s string) (string, error) {
 	if !strings.HasPrefix(s, "/") {
 		return "", fmt.Errorf("Path %q is not absolute, ignoring: begin it with /", s)
 	}
+	if slices.Contains(strings.Split(s, "/"), "..") {
+		return "", fmt.Errorf("Path %q is not normalized, ignoring: write it without \"..\"", s)
+	}
 	return path.Clean(s), nil
 }
 

@@ -112,6 +112,8 @@ func (x Expander) value(c byte) (string, error) {
 		return either(x.Host.Shell, "/bin/sh"), nil
 	case 'y':
 		return x.Fragment, nil
+	case 'd':
+		return "/run/credentials/" + x.Name, nil
 	case 'Y':
 		return path.Dir(x.Fragment), nil
 	}

@@ -90,9 +90,14 @@ func (a Asker) Report(ctx context.Context, name platform.Name, failure string) e
 	return azure.Tell(ctx, &c, failure)
 }
 
+// System is the asker of this machine.
+func System() Asker {
+	return Asker{Now: time.Now, ProvisioningCD: provisioningCD, VMware: vmware.System}
+}
+
 // Main is the program.
 func Main(ctx context.Context, args []string, stdio program.Stdio) int {
-	asker := Asker{Now: time.Now, ProvisioningCD: provisioningCD, VMware: vmware.System}
+	asker := System()
 	asker.Client.Say = func(text string) { fmt.Fprintln(stdio.Err, text) }
 	err := run(ctx, asker, args[1:], stdio.Out, stdio.Err)
 	switch {

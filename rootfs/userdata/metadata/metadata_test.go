@@ -87,7 +87,11 @@ func TestAsk(t *testing.T) {
 				t.Errorf("user-data %q, errors %q", r.UserData, r.Errors)
 			}
 			for _, file := range r.Network {
-				if _, warnings := config.Parse(file.Name, []byte(file.Content)); len(warnings) > 0 {
+				_, warnings := config.Parse(file.Name, []byte(file.Content))
+				if strings.HasSuffix(file.Name, ".netdev") {
+					_, _, warnings = config.ParseNetdev(file.Name, []byte(file.Content))
+				}
+				if len(warnings) > 0 {
 					t.Errorf("%s is not a good network file: %v\n%s", file.Name, warnings, file.Content)
 				}
 			}

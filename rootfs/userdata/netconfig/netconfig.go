@@ -3,11 +3,11 @@
 // 1 and 2 (the documentation of each is the specification). It is for clouds
 // where DHCP does not give every address.
 //
-// Only what package network/config can do becomes a file: Ethernet links with
-// static addresses, routes, name servers, MTU and DHCPv4. Links that need DHCPv4
-// and nothing else get none, for that is the default. Bonds, VLANs, bridges and
-// DHCPv6 are notes, and the network comes up without them. Every value is checked
-// before it is written: the documents are outside input.
+// Ethernet links, bonds, VLANs and bridges become files: static addresses,
+// routes, name servers, MTU and DHCP. Links that need DHCPv4 and nothing else get
+// none, for that is the default. Wireless links and tunnels are notes, and the
+// network comes up without them. Every value is checked before it is written: the
+// documents are outside input.
 package netconfig
 
 import (
@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -32,12 +33,33 @@ type Route struct{ To, Netmask, Via string }
 // Link is one interface, known by its MAC address or its name.
 type Link struct {
 	MAC, Name string
-	DHCP      bool
+	DHCP      bool // DHCPv4
+	DHCP6     bool
 	MTU       int
 	Addresses []Address
 	Routes    []Route
 	DNS       []string
 	Domains   []string
+
+	// ID is what other links call it, Name if "".
+	ID string
+	// Kind is "" for a device, or "bond", "vlan" or "bridge": one that is made,
+	// by its Name, of Parts or on one of them.
+	Kind  string
+	Parts []string // IDs
+	VLAN  int
+	Bond  Bond
+}
+
+// Bond are the options of a bond, in the kernel's words and numbers; "" is the
+// kernel's choice.
+type Bond struct{ Mode, MIIMon, LACPRate, HashPolicy, Primary string }
+
+func (l Link) id() string {
+	if l.ID != "" {
+		return l.ID
+	}
+	return l.Name
 }
 
 // Config is a network.
@@ -60,10 +82,19 @@ func Files(c Config) (files []platform.File, notes []string) {
 			notes = append(notes, fmt.Sprintf("the platform's network has %d links; %d are set up", len(c.Links), maxLinks))
 			break
 		}
-		if len(link.Addresses) == 0 && len(link.Routes) == 0 && link.MTU == 0 {
+		above := c.above(link)
+		if len(link.Addresses) == 0 && len(link.Routes) == 0 && link.MTU == 0 && len(above) == 0 && link.Kind == "" && (link.DHCP || !link.DHCP6) {
 			continue
 		}
-		text, problems := file(link)
+		text, problems := file(link, above)
+		if link.Kind != "" && text != "" {
+			device, problem := link.netdev()
+			if problem != "" {
+				text, problems = "", append(problems, problem)
+			} else {
+				files = append(files, platform.File{Name: fmt.Sprintf("10-cloud-%d.netdev", i), Content: device})
+			}
+		}
 		for _, p := range problems {
 			notes = append(notes, fmt.Sprintf("the platform's network, link %s: %s", link.label(i), p))
 		}
@@ -83,11 +114,11 @@ func (l Link) label(i int) string {
 	return strconv.Itoa(i)
 }
 
-func file(l Link) (text string, problems []string) {
+func file(l Link, above []string) (text string, problems []string) {
 	var b strings.Builder
 	mac, err := net.ParseMAC(l.MAC)
 	switch {
-	case err == nil && len(mac) == 6:
+	case err == nil && len(mac) == 6 && l.Kind == "":
 		fmt.Fprintf(&b, "[Match]\nMACAddress=%s\n", mac)
 	case linkName.MatchString(l.Name):
 		fmt.Fprintf(&b, "[Match]\nName=%s\n", l.Name)
@@ -98,8 +129,22 @@ func file(l Link) (text string, problems []string) {
 		fmt.Fprintf(&b, "\n[Link]\nMTUBytes=%d\n", l.MTU)
 	}
 	b.WriteString("\n[Network]\n")
-	if l.DHCP {
+	if slices.ContainsFunc(above, func(line string) bool { return strings.HasPrefix(line, "Bond=") }) {
+		if l.DHCP || l.DHCP6 || len(l.Addresses)+len(l.Routes) > 0 {
+			problems = append(problems, "it is a part of a bond: addresses, routes and DHCP of its own are left out")
+		}
+		l.DHCP, l.DHCP6, l.Addresses, l.Routes, l.DNS, l.Domains = false, false, nil, nil, nil, nil
+	}
+	switch {
+	case l.DHCP && l.DHCP6:
+		b.WriteString("DHCP=yes\n")
+	case l.DHCP:
 		b.WriteString("DHCP=ipv4\n")
+	case l.DHCP6:
+		b.WriteString("DHCP=ipv6\n")
+	}
+	for _, line := range above {
+		b.WriteString(line + "\n")
 	}
 	bad := func(what string, err error) { problems = append(problems, fmt.Sprintf("%s: %v", what, err)) }
 	for _, a := range l.Addresses {

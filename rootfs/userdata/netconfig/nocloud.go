@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -34,6 +35,9 @@ type document struct {
 	Version   int                 `yaml:"version"`
 	Config    yaml.Node           `yaml:"config"`
 	Ethernets map[string]ethernet `yaml:"ethernets"`
+	Bonds     map[string]ethernet `yaml:"bonds"`
+	VLANs     map[string]ethernet `yaml:"vlans"`
+	Bridges   map[string]ethernet `yaml:"bridges"`
 	Others    map[string]any      `yaml:",inline"`
 }
 
@@ -49,6 +53,18 @@ type ethernet struct {
 	Gateway6     string `yaml:"gateway6"`
 	Nameservers  struct{ Addresses, Search list }
 	Routes       []struct{ To, Via string }
+
+	MAC        string   `yaml:"macaddress"`
+	Interfaces []string `yaml:"interfaces"` // of a bond or a bridge
+	ID         int      `yaml:"id"`         // of a VLAN
+	Link       string   `yaml:"link"`
+	Parameters struct {
+		Mode       text `yaml:"mode"`
+		MIIMon     text `yaml:"mii-monitor-interval"`
+		LACPRate   text `yaml:"lacp-rate"`
+		HashPolicy text `yaml:"transmit-hash-policy"`
+		Primary    text `yaml:"primary"`
+	} `yaml:"parameters"`
 }
 
 type item struct {
@@ -57,7 +73,13 @@ type item struct {
 	MAC     string `yaml:"mac_address"`
 	MTU     int    `yaml:"mtu"`
 	Address list   `yaml:"address"`
-	Search  list   `yaml:"search"`
+
+	Parts   list            `yaml:"bond_interfaces"`
+	Ports   list            `yaml:"bridge_interfaces"`
+	On      string          `yaml:"vlan_link"`
+	VLAN    int             `yaml:"vlan_id"`
+	Params  map[string]text `yaml:"params"`
+	Search  list            `yaml:"search"`
 	Subnets []struct {
 		Type    string `yaml:"type"`
 		Address string `yaml:"address"`
@@ -72,6 +94,14 @@ type item struct {
 			Gateway     string `yaml:"gateway"`
 		} `yaml:"routes"`
 	} `yaml:"subnets"`
+}
+
+// param is one of a bond's parameters, with either separator in its name.
+func (i item) param(name string) string {
+	if value, ok := i.Params[name]; ok {
+		return string(value)
+	}
+	return string(i.Params[strings.ReplaceAll(name, "-", "_")])
 }
 
 // ParseNoCloud reads cloud-init's network-config, with or without the key
@@ -112,8 +142,18 @@ func version1(items []item) Config {
 		switch i.Type {
 		case "nameserver":
 			servers, domains = append(servers, i.Address...), append(domains, i.Search...)
-		case "physical":
-			c.Links = append(c.Links, physical(i, &c.Notes))
+		case "physical", "bond", "vlan", "bridge":
+			link := physical(i, &c.Notes)
+			if i.Type != "physical" {
+				link.Kind, link.VLAN = i.Type, i.VLAN
+				link.Parts = slices.Concat(i.Parts, i.Ports)
+				if i.On != "" {
+					link.Parts = append(link.Parts, i.On)
+				}
+				link.Bond = Bond{Mode: i.param("bond-mode"), MIIMon: i.param("bond-miimon"), LACPRate: i.param("bond-lacp-rate"),
+					HashPolicy: i.param("bond-xmit-hash-policy"), Primary: i.param("bond-primary")}
+			}
+			c.Links = append(c.Links, link)
 		case "loopback":
 		default:
 			c.Notes = append(c.Notes, fmt.Sprintf("the platform's network: %.40q of type %.20q is not set up by this version", i.Name, i.Type))
@@ -132,6 +172,8 @@ func physical(i item, notes *[]string) Link {
 		switch s.Type {
 		case "dhcp", "dhcp4":
 			link.DHCP = true
+		case "dhcp6", "ipv6_dhcpv6-stateful", "ipv6_dhcpv6-stateless":
+			link.DHCP6 = true
 		case "static", "static6":
 			link.Addresses = append(link.Addresses, Address{s.Address, string(s.Netmask)})
 			if s.Gateway != "" {
@@ -155,32 +197,46 @@ func physical(i item, notes *[]string) Link {
 
 func version2(d document) Config {
 	var c Config
-	for _, name := range slices.Sorted(maps.Keys(d.Ethernets)) {
-		e := d.Ethernets[name]
-		link := Link{MAC: e.Match.MAC, Name: e.Match.Name, DHCP: e.DHCP4, MTU: e.MTU, DNS: e.Nameservers.Addresses, Domains: e.Nameservers.Search}
-		if link.MAC == "" && link.Name == "" {
-			link.Name = name
+	for _, group := range []struct {
+		kind  string
+		links map[string]ethernet
+	}{{"", d.Ethernets}, {"bond", d.Bonds}, {"vlan", d.VLANs}, {"bridge", d.Bridges}} {
+		for _, name := range slices.Sorted(maps.Keys(group.links)) {
+			c.Links = append(c.Links, group.links[name].link(name, group.kind))
 		}
-		for _, a := range e.Addresses {
-			link.Addresses = append(link.Addresses, Address{IP: string(a)})
-		}
-		for _, via := range []string{e.Gateway4, e.Gateway6} {
-			if via != "" {
-				link.Routes = append(link.Routes, Route{Via: via})
-			}
-		}
-		for _, r := range e.Routes {
-			link.Routes = append(link.Routes, Route{To: r.To, Via: r.Via})
-		}
-		if e.DHCP6 {
-			c.Notes = append(c.Notes, fmt.Sprintf("the platform's network: DHCPv6 on %.40q is not set up by this version", name))
-		}
-		c.Links = append(c.Links, link)
 	}
 	for _, kind := range slices.Sorted(maps.Keys(d.Others)) {
-		if slices.Contains([]string{"bonds", "vlans", "bridges", "wifis", "tunnels"}, kind) {
+		if slices.Contains([]string{"wifis", "tunnels", "modems", "vrfs", "dummy-devices"}, kind) {
 			c.Notes = append(c.Notes, fmt.Sprintf("the platform's network: %s are not set up by this version", kind))
 		}
 	}
 	return c
+}
+
+// link is one of the second version.
+func (e ethernet) link(name, kind string) Link {
+	link := Link{ID: name, MAC: e.Match.MAC, Name: e.Match.Name, DHCP: e.DHCP4, DHCP6: e.DHCP6, MTU: e.MTU, DNS: e.Nameservers.Addresses, Domains: e.Nameservers.Search}
+	if link.MAC == "" && link.Name == "" {
+		link.Name = name
+	}
+	if kind != "" {
+		link.Kind, link.Name, link.MAC, link.Parts, link.VLAN = kind, name, e.MAC, e.Interfaces, e.ID
+		if kind == "vlan" {
+			link.Parts = []string{e.Link}
+		}
+		p := e.Parameters
+		link.Bond = Bond{Mode: string(p.Mode), MIIMon: string(p.MIIMon), LACPRate: string(p.LACPRate), HashPolicy: string(p.HashPolicy), Primary: string(p.Primary)}
+	}
+	for _, a := range e.Addresses {
+		link.Addresses = append(link.Addresses, Address{IP: string(a)})
+	}
+	for _, via := range []string{e.Gateway4, e.Gateway6} {
+		if via != "" {
+			link.Routes = append(link.Routes, Route{Via: via})
+		}
+	}
+	for _, r := range e.Routes {
+		link.Routes = append(link.Routes, Route{To: r.To, Via: r.Via})
+	}
+	return link
 }

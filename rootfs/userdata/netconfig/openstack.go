@@ -3,7 +3,7 @@ package netconfig
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -13,6 +13,14 @@ type openStack struct {
 		Type string `json:"type"`
 		MAC  string `json:"ethernet_mac_address"`
 		MTU  *int   `json:"mtu"`
+
+		Parts      []string `json:"bond_links"`
+		Mode       string   `json:"bond_mode"`
+		MIIMon     any      `json:"bond_miimon"`
+		HashPolicy string   `json:"bond_xmit_hash_policy"`
+		On         string   `json:"vlan_link"`
+		VLAN       any      `json:"vlan_id"`
+		VLANMAC    string   `json:"vlan_mac_address"`
 	} `json:"links"`
 	Networks []struct {
 		Link    string `json:"link"`
@@ -35,6 +43,17 @@ type service struct {
 	Address string `json:"address"`
 }
 
+// number is a number that may be written as one or as a text.
+func number(v any) string {
+	switch v := v.(type) {
+	case float64:
+		return strconv.FormatFloat(v, 'f', -1, 64)
+	case string:
+		return v
+	}
+	return ""
+}
+
 // ParseOpenStack reads network_data.json.
 func ParseOpenStack(data []byte) (Config, error) {
 	var o openStack
@@ -43,11 +62,19 @@ func ParseOpenStack(data []byte) (Config, error) {
 		return c, fmt.Errorf("read network_data.json: %w", err)
 	}
 	for _, l := range o.Links {
-		if slices.Contains([]string{"bond", "vlan"}, l.Type) {
-			c.Notes = append(c.Notes, fmt.Sprintf("the platform's network: link %.40q is a %s, which this version does not set up", l.ID, l.Type))
-			continue
+		link := Link{ID: l.ID, MAC: l.MAC}
+		switch l.Type {
+		case "bond":
+			link.Kind, link.Name, link.Parts = "bond", "bond"+strconv.Itoa(len(c.Links)), l.Parts
+			link.Bond = Bond{Mode: l.Mode, MIIMon: number(l.MIIMon), HashPolicy: l.HashPolicy}
+			if linkName.MatchString(l.ID) {
+				link.Name = l.ID
+			}
+		case "vlan":
+			link.Kind, link.MAC, link.Parts = "vlan", l.VLANMAC, []string{l.On}
+			link.VLAN, _ = strconv.Atoi(number(l.VLAN))
+			link.Name = "vlan" + strconv.Itoa(link.VLAN)
 		}
-		link := Link{MAC: l.MAC}
 		if l.MTU != nil {
 			link.MTU = *l.MTU
 		}
@@ -64,9 +91,7 @@ func ParseOpenStack(data []byte) (Config, error) {
 					link.Routes = append(link.Routes, Route{Via: n.Gateway})
 				}
 			default: // by router advertisement, which needs no file
-				if strings.Contains(n.Type, "stateful") {
-					c.Notes = append(c.Notes, fmt.Sprintf("the platform's network: %.40q is not set up by this version", n.Type))
-				}
+				link.DHCP6 = link.DHCP6 || strings.Contains(n.Type, "dhcp")
 			}
 			for _, r := range n.Routes {
 				link.Routes = append(link.Routes, Route{To: defaultFor(r.Network, r.Netmask), Netmask: r.Netmask, Via: r.Gateway})

@@ -9,8 +9,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 
+	"github.com/coracle-os/coracle/rootfs/network/debian"
 	"github.com/coracle-os/coracle/rootfs/userdata/netconfig"
 	"github.com/coracle-os/coracle/rootfs/userdata/platform"
 )
@@ -25,18 +27,37 @@ const (
 	NetworkData = "openstack/latest/network_data.json"
 )
 
+// Injected stands for the file that NetworkConfig names.
+const Injected = "network_config"
+
+// NetworkConfig is the path on the drive of the network in Debian's format that
+// the metadata names, "" if it names none.
+func NetworkConfig(metadata []byte) string {
+	var meta struct {
+		Network struct {
+			Path string `json:"content_path"`
+		} `json:"network_config"`
+	}
+	if json.Unmarshal(metadata, &meta) != nil || meta.Network.Path == "" {
+		return ""
+	}
+	// Cleaned as an absolute path, so that it does not lead out of the folder.
+	return "openstack" + path.Clean("/"+meta.Network.Path)
+}
+
 // DriveFiles are the documents.
 func DriveFiles() []string { return []string{UserData, MetaData, NetworkData} }
 
 // ParseDrive is Parse for the files of a drive.
 func ParseDrive(files map[string][]byte) platform.Result {
-	return Parse(Documents{MetaData: files[MetaData], UserData: files[UserData], NetworkData: files[NetworkData]})
+	return Parse(Documents{MetaData: files[MetaData], UserData: files[UserData], NetworkData: files[NetworkData], NetworkConfig: files[Injected]})
 }
 
 // Documents are the documents of a service or a drive; those that are not there
 // are nil.
 type Documents struct {
 	MetaData, UserData, NetworkData []byte
+	NetworkConfig                   []byte // of a drive, in Debian's format
 	LocalIPv4, PublicIPv4           string
 }
 
@@ -48,9 +69,6 @@ func Parse(d Documents) platform.Result {
 		var meta struct {
 			Hostname   string            `json:"hostname"`
 			PublicKeys map[string]string `json:"public_keys"`
-			Network    struct {
-				Path string `json:"content_path"`
-			} `json:"network_config"`
 		}
 		if err := json.Unmarshal(d.MetaData, &meta); err != nil {
 			r.Fail(fmt.Errorf("read meta_data.json: %w", err))
@@ -59,12 +77,19 @@ func Parse(d Documents) platform.Result {
 		for _, name := range slices.Sorted(maps.Keys(meta.PublicKeys)) {
 			r.AddKey(meta.PublicKeys[name])
 		}
-		if meta.Network.Path != "" && d.NetworkData == nil {
-			r.Notes = append(r.Notes, fmt.Sprintf("network configuration %.80q is not read by this version; use coreos.units with .network files", meta.Network.Path))
-		}
 	}
 	r.Public(d.PublicIPv4)
 	r.Private(d.LocalIPv4)
+	if d.NetworkData == nil && d.NetworkConfig != nil {
+		network, err := debian.Parse(string(d.NetworkConfig))
+		if err != nil {
+			r.Notes = append(r.Notes, fmt.Sprintf("read network_config: %v; the network is set up by DHCP", err))
+			return r
+		}
+		for _, f := range network.Files() {
+			r.Network = append(r.Network, platform.File{Name: f.Name, Content: f.Content})
+		}
+	}
 	if d.NetworkData != nil {
 		config, err := netconfig.ParseOpenStack(d.NetworkData)
 		if err != nil {

@@ -164,6 +164,9 @@ func (s System) installer() (*install.Installer, error) {
 
 func (s System) link(i *install.Installer, unit string) error {
 	p, err := i.Enable([]string{path.Join(s.dir(), unit)}, install.Options{Runtime: true, Force: true})
+	if err == nil {
+		err = p.Failed
+	}
 	if err != nil {
 		return err
 	}
