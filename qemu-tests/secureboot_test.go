@@ -160,7 +160,7 @@ func (s *sealed) encrypted() (recovery string) {
 		}
 	}
 
-	m.Run("sudo sh -c 'mount -t vfat /dev/vda2 /mnt && dd if=/dev/urandom of=/mnt/EFI/BOOT/BOOTX64.EFI bs=1 count=8 seek=40000 conv=notrunc && umount /mnt'")
+	m.Run("sudo sh -c 'mount -t vfat /dev/vda2 /mnt && dd if=/dev/urandom of=/mnt/EFI/BOOT/BOOTX64.EFI bs=1 count=8 seek=40000 conv=notrunc && umount /mnt && " + flush + "'")
 	m.Kill()
 	must(t, os.RemoveAll(filepath.Join(m.Dir, "tpm")))
 	run(t, "qemu-img", "resize", filepath.Join(m.Dir, "disk.qcow2"), "8G") // the open volume grows too
@@ -222,8 +222,12 @@ func (s *sealed) updated() {
 	}
 }
 
+// flush has the disk write what it keeps, which neither umount nor sync of a FAT
+// asks it to: a power cut may lose it.
+const flush = "sync -d /dev/vda2"
+
 // onTrial gives 0.2.0 one try.
-const onTrial = "sudo sh -c 'mount -t vfat /dev/vda2 /mnt && mv /mnt/EFI/Linux/coracle-0.2.0* /mnt/EFI/Linux/coracle-0.2.0+1-0.efi && umount /mnt && sync'"
+const onTrial = "sudo sh -c 'mount -t vfat /dev/vda2 /mnt && mv /mnt/EFI/Linux/coracle-0.2.0* /mnt/EFI/Linux/coracle-0.2.0+1-0.efi && umount /mnt && " + flush + "'"
 
 // damaged has changed bytes in the root, and then at the top of its hash tree, of
 // a release with one try left.
@@ -280,7 +284,7 @@ func (s *sealed) attacked() {
 	must(t, err)
 	at := bytes.Index(content, []byte("loglevel=6")) + len("loglevel=")
 	m.Run(fmt.Sprintf("sudo sh -c 'mount -t vfat /dev/vda2 /mnt && cd /mnt/EFI/Linux && mv coracle-0.1.0* coracle-8.0.0.efi && "+
-		"printf 7 | dd of=coracle-8.0.0.efi bs=1 seek=%d conv=notrunc && rm -r ../../loader/keys && cd / && umount /mnt && sync'", at))
+		"printf 7 | dd of=coracle-8.0.0.efi bs=1 seek=%d conv=notrunc && rm -r ../../loader/keys && cd / && umount /mnt && "+flush+"'", at))
 	m.Kill()
 	must(t, os.Remove(filepath.Join(m.Dir, "vars.fd")))
 	m.SecureBoot, m.Firmware = false, qemu.Firmware{}

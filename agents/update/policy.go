@@ -17,6 +17,9 @@ type Machine struct {
 	Armed       Target
 	Quarantined string // why the offered root hash is in quarantine; "" when it is not
 	Now         time.Time
+	// Forgetful is true when the machine's own state is closed: which releases
+	// failed here and which its owner left is not known until it is opened.
+	Forgetful bool
 	// Asked is true when the operator asked for this update: waves do not hold
 	// it back.
 	Asked bool
@@ -48,6 +51,8 @@ func Decide(m Machine, o Offer) Verdict {
 		return no("version %s is installed and waits for a reboot", v)
 	case m.Quarantined != "":
 		return no("version %s is in quarantine: %s; `updatectl apply --force` installs it all the same", v, m.Quarantined)
+	case m.Forgetful && !m.Asked:
+		return no("version %s waits: the state partition is closed, and what this machine knows of failed releases is in it; `updatectl apply` does not wait", v)
 	case order == 0:
 		return no("version %s is running with another root hash; a new release needs a new version", v)
 	case !o.Channel.Downgrade && order < 0:

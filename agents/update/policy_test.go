@@ -35,6 +35,9 @@ func TestDecide(t *testing.T) {
 		"stone passed":         {version: "3.0", offer: func(o *Offer) { o.MinVersion = "2.0" }, install: true, want: "follows"},
 		"wave of nobody":       {version: "2.1", offer: func(o *Offer) { o.Channel.Wave = release.Wave{{Percent: 0}} }, want: "0 %"},
 		"wave, asked for":      {version: "2.1", offer: func(o *Offer) { o.Channel.Wave = release.Wave{{Percent: 0}} }, machine: func(m *Machine) { m.Asked = true }, install: true},
+		"state closed":         {version: "2.1", machine: func(m *Machine) { m.Forgetful = true }, want: "state partition is closed"},
+		"closed, running":      {version: "2.0", machine: func(m *Machine) { m.Forgetful = true }, offer: func(o *Offer) { o.Channel.RootHash = "aa" }, want: "is running"},
+		"closed, asked for":    {version: "2.1", machine: func(m *Machine) { m.Forgetful, m.Asked = true, true }, install: true, want: "follows 2.0"},
 		"asked, in quarantine": {version: "2.1", machine: func(m *Machine) { m.Asked, m.Quarantined = true, "it hung" }, want: "it hung"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -182,7 +182,8 @@ func (d OSDir) Remove(name string) error {
 	return nil
 }
 
-// Sync syncs the file system.
+// Sync syncs the file system. A FAT's syncfs(2) leaves what it wrote in the disk's
+// own cache; fsync(2) has the disk write that, too.
 func (d OSDir) Sync() error {
 	f, err := os.Open(string(d))
 	if err != nil {
@@ -192,7 +193,7 @@ func (d OSDir) Sync() error {
 	if err := unix.Syncfs(int(f.Fd())); err != nil {
 		return &fs.PathError{Op: "syncfs", Path: string(d), Err: err}
 	}
-	return nil
+	return f.Sync()
 }
 
 func (d OSDir) path(name string) string { return filepath.Join(string(d), name) }

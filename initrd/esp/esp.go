@@ -86,5 +86,8 @@ func (f *FS) sync() error {
 		return err
 	}
 	defer dir.Close()
-	return unix.Syncfs(int(dir.Fd()))
+	if err := unix.Syncfs(int(dir.Fd())); err != nil {
+		return err
+	}
+	return dir.Sync() // which alone has the disk flush its cache, on a FAT
 }

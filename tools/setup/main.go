@@ -61,6 +61,7 @@ func needs() []need {
 		{"etcd-client", "tests: etcdctl of the v2 API's time"},
 		{"etcd-server", "tests: an etcd with the v2 API of its time, as the other side"},
 		{"systemd", "tests: systemd-analyze reads the same calendar expressions and time spans"},
+		{"systemd-boot-efi", "tests: the stub and boot loader that UKIs and updates are made with"},
 		{"nftables", "tests: rules that containers set"},
 		{"ignition", "tests: ignition-validate checks the same configs"},
 		{"dnsmasq-base", "tests: a DHCP server and IPv6 router that is not ours"},

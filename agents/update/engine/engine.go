@@ -35,6 +35,8 @@ type Deps struct {
 	Running   update.Target
 	Slot      string
 	Store     *store.Store
+	// Forgetful is true when Store is not the machine's own, which is closed.
+	Forgetful bool
 	// TrustDir keeps the signed metadata; SpareDir stands in when it is full.
 	TrustDir, SpareDir string
 	// NeedReboot is the file that asks locksmithd for a reboot.

@@ -93,7 +93,7 @@ func machine(log *slog.Logger) (Deps, error) {
 	return Deps{
 		Root: "/", Environ: os.Environ(), MachineID: strings.TrimSpace(string(id)), Slot: info.Slot,
 		Running: update.Target{Version: version, RootHash: info.RootHash},
-		Store:   store.New(store.Path), TrustDir: "/var/lib/coracle/tuf", SpareDir: "/run/update-engine/tuf",
+		Store:   store.New(store.Path), Forgetful: info.StateKey == bootinfo.Closed, TrustDir: "/var/lib/coracle/tuf", SpareDir: "/run/update-engine/tuf",
 		NeedReboot: "/run/update-engine/reboot-needed", Now: time.Now, Log: log,
 		Disk: func() (slots.Disk, func() error, error) {
 			disk, err := slots.Open("/sys", "/dev", info.RootDevice)

@@ -73,7 +73,7 @@ func (e *Engine) check(ctx context.Context, client *fetch.Client, channel string
 	if err := e.Store.SetValue("last-contact", e.Now().UTC().Format(time.RFC3339)); err != nil {
 		e.Log.Warn("cannot remember the contact", "error", err)
 	}
-	m := update.Machine{ID: e.MachineID, Running: e.Running, Armed: e.state.Armed, Now: e.Now(), Asked: asked}
+	m := update.Machine{ID: e.MachineID, Running: e.Running, Armed: e.state.Armed, Now: e.Now(), Forgetful: e.Forgetful, Asked: asked}
 	if m.Floor, err = e.Store.Floor(); err != nil {
 		return nil, none, err
 	}
