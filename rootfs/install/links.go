@@ -61,7 +61,7 @@ func (i *Installer) AddDependency(target string, names []string, suffix string, 
 }
 
 // Revert plans the removal of what was set for units on this machine: their
-// drop-ins and masks, and their files where the vendor has one as well.
+// drop-ins, properties and masks, and their files where the vendor has one as well.
 func (i *Installer) Revert(names []string, _ Options) (Plan, error) {
 	var p Plan
 	for _, n := range names {
@@ -69,7 +69,7 @@ func (i *Installer) Revert(names []string, _ Options) (Plan, error) {
 			return Plan{}, err
 		}
 		vendor := i.vendor(n)
-		for _, dir := range []string{persistentDir, runtimeDir} {
+		for _, dir := range []string{persistentDir + ".control", runtimeDir + ".control", persistentDir, runtimeDir} {
 			drop := path.Join(dir, n+".d")
 			list, _ := fs.ReadDir(i.Loader.FS, drop)
 			for _, e := range list {

@@ -93,10 +93,7 @@ func (t *tool) editOne(n string) error {
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		return err
 	}
-	if err := os.WriteFile(to+".tmp", []byte(text), 0o644); err != nil {
-		return err
-	}
-	return os.Rename(to+".tmp", to)
+	return replace(to, text)
 }
 
 // editText runs the editor over what the file is to be and returns the result.

@@ -178,6 +178,7 @@ func verbs() map[string]verb {
 		"force-reload":          jobs(control.ReloadOrRestart, "reload-or-restart"),
 		"try-reload-or-restart": jobs(control.TryReloadRestart, "reload-or-try-restart"),
 		"reload-or-try-restart": jobs(control.TryReloadRestart, "reload-or-try-restart"),
+		"set-property":          {run: (*tool).setProperty, min: 2, help: "change resource settings of a unit, now and for good"},
 		"isolate":               {run: (*tool).isolate, min: 1, help: "start a target and stop all else"},
 		"kill":                  {run: (*tool).kill, min: 1, help: "send a signal to units' processes"},
 		"link":                  {run: (*tool).link, min: 1, help: "make unit files from elsewhere known", filePart: true},

@@ -136,6 +136,20 @@ func (p *pass) find(section, key string) setting {
 	return nil
 }
 
+// Section is the section of a kind's own settings, such as "Service".
+func Section(kind unit.Kind) string { return sectionOf[kind] }
+
+// Live tells if u's kind of unit knows a setting, of its own section or the
+// description, and if it may be changed while the unit runs.
+func Live(u *unit.Unit, key string) (known, live bool) {
+	if key == "Description" {
+		return true, true
+	}
+	p := &pass{u: u}
+	known = p.find(sectionOf[u.Kind], key) != nil || unsupported[key]
+	return known, cgroupSettings[key] != nil && key != "Slice" && key != "Delegate"
+}
+
 // unsupported are settings of systemd 252 that change nothing here; each use of
 // one is named in a warning. Why:
 //
