@@ -1,16 +1,17 @@
 // Package luks makes and opens LUKS2 volumes, as LUKS2 On-Disk Format
 // Specification 1.1 describes them: stage 1 those of the state partition,
 // Ignition those that a config names. cryptsetup opens what is made here; what
-// cryptsetup made is opened when its key slot is of PBKDF2 with SHA-256 and
-// AES-XTS.
+// cryptsetup made is opened when its key slot is of PBKDF2 with SHA-256 or of
+// Argon2, and of AES-XTS.
 //
-// Keys are random (of a TPM, a key file, a recovery key), so PBKDF2 is enough.
+// Keys are random (of a TPM, a key file, a recovery key), so PBKDF2 is enough for
+// what is made here. Argon2 takes up to a gigabyte, which stage 1 does not have.
 // Parts of a header that are not known here (key slots of people's passwords,
 // tokens, flags) stay as they are when it is written again.
 //
 // There is no LUKS library to be had as a Go module, and cryptsetup brings 8 MB
-// of libraries along; x/crypto has the ciphers. Left out on purpose: Argon2,
-// other ciphers, integrity, detached headers, reencryption, LUKS1.
+// of libraries along; x/crypto has the ciphers. Left out on purpose: other
+// ciphers, integrity, detached headers, reencryption, LUKS1.
 package luks
 
 import (
@@ -57,6 +58,7 @@ type Header struct {
 	UUID     string
 	Label    string                     // at most 47 bytes
 	Tokens   map[string]json.RawMessage // how other programs open slots
+	Memory   int64                      // bytes that Argon2 may take; slots that need more are not known
 	slots    map[string]json.RawMessage
 	digests  map[string]json.RawMessage
 	segments map[string]json.RawMessage

@@ -101,7 +101,9 @@ func TestCryptsetup(t *testing.T) {
 		"PBKDF2":             {[]string{"--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"}, nil},
 		"AES-128":            {[]string{"--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--key-size", "256", "--sector-size", "4096"}, nil},
 		"a larger header":    {[]string{"--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--luks2-metadata-size", "64k"}, nil},
-		"Argon2":             {[]string{"--pbkdf", "argon2id", "--pbkdf-force-iterations", "4", "--pbkdf-memory", "32"}, ErrUnknown},
+		"Argon2id":           {[]string{"--pbkdf", "argon2id", "--pbkdf-force-iterations", "4", "--pbkdf-memory", "32", "--pbkdf-parallel", "1"}, nil},
+		"Argon2i":            {[]string{"--pbkdf", "argon2i", "--pbkdf-force-iterations", "5", "--pbkdf-memory", "1024", "--pbkdf-parallel", "2"}, nil},
+		"Argon2, large":      {[]string{"--pbkdf", "argon2id", "--pbkdf-force-iterations", "4", "--pbkdf-memory", "1025", "--pbkdf-parallel", "1"}, ErrUnknown},
 		"another cipher":     {[]string{"--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--cipher", "aes-cbc-essiv:sha256", "--key-size", "256"}, ErrUnknown},
 		"the first, LUKS1's": {[]string{"--type", "luks1", "--pbkdf-force-iterations", "1000"}, ErrNotLUKS},
 	}
@@ -112,6 +114,7 @@ func TestCryptsetup(t *testing.T) {
 			h, err := Read(f)
 			var key []byte
 			if err == nil {
+				h.Memory = 1 << 20
 				key, err = h.Unlock(f, []byte("key"))
 			}
 			if !errors.Is(err, test.want) {
@@ -300,10 +303,10 @@ func FuzzRead(f *testing.F) {
 		if json.Unmarshal(content, &m) != nil {
 			return
 		}
-		h := &Header{Tokens: m.Tokens, slots: m.Slots, digests: m.Digests, segments: m.Segments, config: m.Config, size: headerSize}
+		h := &Header{Tokens: m.Tokens, slots: m.Slots, digests: m.Digests, segments: m.Segments, config: m.Config, size: headerSize, Memory: 64 << 10}
 		for name, text := range h.slots { // no hours of PBKDF2
 			var s slot
-			if json.Unmarshal(text, &s) == nil && s.Derivation.Iterations > 1000 {
+			if json.Unmarshal(text, &s) == nil && max(s.Derivation.Iterations, s.Derivation.Time) > 1000 {
 				delete(h.slots, name)
 			}
 		}

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 
+	"golang.org/x/crypto/argon2"
 	"golang.org/x/crypto/xts"
 )
 
@@ -46,17 +47,54 @@ type slot struct {
 	} `json:"area"`
 	Derivation struct {
 		Type       string `json:"type"`
-		Hash       string `json:"hash"`
-		Iterations int    `json:"iterations"`
+		Hash       string `json:"hash,omitempty"`
+		Iterations int    `json:"iterations,omitempty"`
 		Salt       []byte `json:"salt"`
+		argon2Cost
 	} `json:"kdf"`
 }
 
-// known is true for slots that can be opened here.
-func (s slot) known() bool {
+// argon2Cost is what Argon2 has in place of Hash and Iterations.
+type argon2Cost struct {
+	Time   int `json:"time,omitempty"`
+	Memory int `json:"memory,omitempty"` // KiB
+	CPUs   int `json:"cpus,omitempty"`
+}
+
+// known is true for what can be computed in so many bytes, before long.
+func (c argon2Cost) known(memory int64) bool {
+	return c.Time >= 1 && c.Time <= 1000 && c.CPUs >= 1 && c.CPUs <= 255 && c.Memory >= 1 && int64(c.Memory) <= memory>>10
+}
+
+// known is true for slots that can be opened here, with so many bytes for Argon2.
+func (s slot) known(memory int64) bool {
 	return s.Type == "luks2" && (s.KeySize == 32 || s.KeySize == keySize) && s.Split.Stripes == stripes && s.Split.Hash == "sha256" &&
 		s.Area.Type == "raw" && s.Area.Encryption == cipherName && (s.Area.KeySize == 32 || s.Area.KeySize == keySize) &&
-		s.Derivation.Type == "pbkdf2" && s.Derivation.Hash == "sha256" && s.Derivation.Iterations >= 1 && s.Derivation.Iterations <= mostIterations
+		s.derivable(memory)
+}
+
+func (s slot) derivable(memory int64) bool {
+	d := s.Derivation
+	switch d.Type {
+	case "pbkdf2":
+		return d.Hash == "sha256" && d.Iterations >= 1 && d.Iterations <= mostIterations
+	case "argon2i", "argon2id":
+		return d.argon2Cost.known(memory)
+	}
+	return false
+}
+
+// derive makes the slot's key of the one that a person or program has.
+func (s slot) derive(key []byte) ([]byte, error) {
+	d := s.Derivation
+	size := uint32(s.Area.KeySize)
+	switch d.Type {
+	case "argon2i":
+		return argon2.Key(key, d.Salt, uint32(d.Time), uint32(d.Memory), uint8(d.CPUs), size), nil
+	case "argon2id":
+		return argon2.IDKey(key, d.Salt, uint32(d.Time), uint32(d.Memory), uint8(d.CPUs), size), nil
+	}
+	return pbkdf2.Key(sha256.New, string(key), d.Salt, d.Iterations, s.Area.KeySize)
 }
 
 // SetKey gives a slot to another key. The header must be written after it; until
@@ -185,7 +223,7 @@ func (s slot) open(r io.ReaderAt, key []byte) ([]byte, error) {
 
 // crypt applies a direction of the slot's cipher to its area.
 func (s slot) crypt(area, key []byte, apply func(c *xts.Cipher, to, from []byte, sector uint64)) error {
-	derived, err := pbkdf2.Key(sha256.New, string(key), s.Derivation.Salt, s.Derivation.Iterations, s.Area.KeySize)
+	derived, err := s.derive(key)
 	if err != nil {
 		return err
 	}

@@ -112,10 +112,10 @@ func decimal(n int64) string { return strconv.FormatInt(n, 10) }
 // ErrWrongKey when it opens none, ErrUnknown when all are of kinds that are not
 // known here.
 func (h *Header) Unlock(r io.ReaderAt, key []byte) ([]byte, error) {
-	problem := fmt.Errorf("%w: it has no key slot of PBKDF2 with SHA-256 and AES-XTS", ErrUnknown)
+	problem := fmt.Errorf("%w: it has no key slot of PBKDF2 with SHA-256, or of Argon2 for this memory, and AES-XTS", ErrUnknown)
 	for _, name := range slices.Sorted(maps.Keys(h.slots)) {
 		var s slot
-		if err := json.Unmarshal(h.slots[name], &s); err != nil || !s.known() {
+		if err := json.Unmarshal(h.slots[name], &s); err != nil || !s.known(h.Memory) {
 			continue
 		}
 		problem = ErrWrongKey

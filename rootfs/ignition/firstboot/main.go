@@ -19,6 +19,7 @@ import (
 	"github.com/coracle-os/coracle/rootfs/ignition/fetch"
 	"github.com/coracle-os/coracle/rootfs/ignition/files"
 	"github.com/coracle-os/coracle/rootfs/ignition/storage"
+	"github.com/coracle-os/coracle/rootfs/machine"
 	"github.com/coracle-os/coracle/rootfs/program"
 	"github.com/coracle-os/coracle/rootfs/userdata"
 	"github.com/coracle-os/coracle/rootfs/userdata/metadata"
@@ -66,7 +67,7 @@ func Main(ctx context.Context, args []string, stdio program.Stdio) int {
 
 func run(ctx context.Context, o options, stdio program.Stdio) error {
 	say := func(line string) { fmt.Fprintln(stdio.Err, line) }
-	system := storage.System{Root: "/", Run: runProgram, LoadModule: loadModule, Say: say}
+	system := storage.System{Root: "/", Run: runProgram, LoadModule: loadModule, Say: say, Memory: int64(machine.Machine{}.MemoryBytes())}
 	switch {
 	case o.validate != "":
 		return validate(ctx, o.validate, stdio)

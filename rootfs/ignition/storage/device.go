@@ -27,6 +27,9 @@ type System struct {
 	Say func(string)
 	// DeviceTimeout bounds the wait for a device; 0 is 30 s.
 	DeviceTimeout time.Duration
+	// Memory of the machine in bytes: a volume's Argon2 may take half of it, as
+	// cryptsetup does.
+	Memory int64
 }
 
 // wait waits until a device is there and returns its node.

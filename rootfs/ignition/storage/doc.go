@@ -11,5 +11,5 @@
 // Partition tables are written by go-diskfs, arrays by mdadm, file systems by
 // their own mkfs, volumes by package luks. There is no udev on this machine, so
 // the links in /dev/disk are made here too. Left out on purpose: btrfs (the kernel
-// has none), Argon2 key slots (the keys are random files), Clevis and TPMs.
+// has none), Argon2 in volumes made here (the keys are random files), Clevis and TPMs.
 package storage

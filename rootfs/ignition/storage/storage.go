@@ -339,6 +339,7 @@ func (e *Executor) open(ctx context.Context, l KeptLUKS, key []byte) error {
 	header, err := luks.Read(f)
 	var volumeKey []byte
 	if err == nil {
+		header.Memory = e.Memory / 2
 		volumeKey, err = header.Unlock(f, key)
 	}
 	if errors.Is(err, luks.ErrUnknown) {
