@@ -132,6 +132,12 @@ func (c *trio) wire(t *testing.T, label string, readable bool) {
 	if packets == 0 || found != readable {
 		t.Errorf("%s: %d packets on the wire, the page among them: %v, want %v", label, packets, found, readable)
 	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(nodes[1].Exec("core", "cat /etc/resolv.conf; ls -l /etc/resolv.conf /run/systemd/resolve /run/coracle; cat /run/coracle/resolver.json; ip addr; "+
+				"networkctl status -a; systemctl status systemd-networkd names; sudo journalctl --no-pager -u systemd-networkd -u names").Out)
+		}
+	})
 	nodes[1].Eventually("wget -q -O- http://page.coracle.internal/", pattern, slow)
 }
 
