@@ -222,9 +222,9 @@ func (s *sealed) updated() {
 	}
 }
 
-// flush has the disk write what it keeps, which neither umount nor sync of a FAT
-// asks it to: a power cut may lose it.
-const flush = "sync -d /dev/vda2"
+// flush writes everything, and has the disk write what it keeps, which neither
+// umount nor sync of a FAT asks it to: a power cut may lose it.
+const flush = "sync && sync -d /dev/vda2"
 
 // onTrial gives 0.2.0 one try.
 const onTrial = "sudo sh -c 'mount -t vfat /dev/vda2 /mnt && mv /mnt/EFI/Linux/coracle-0.2.0* /mnt/EFI/Linux/coracle-0.2.0+1-0.efi && umount /mnt && " + flush + "'"

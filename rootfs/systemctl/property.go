@@ -83,6 +83,7 @@ func assignment(n, text string) (key, dropIn string, err error) {
 // replace writes a file that is whole at every moment.
 func replace(path, text string) error {
 	if err := os.WriteFile(path+".tmp", []byte(text), 0o644); err != nil {
+		os.Remove(path + ".tmp")
 		return err
 	}
 	return os.Rename(path+".tmp", path)
