@@ -48,8 +48,10 @@ func skeleton(osRelease string) (tree.Tree, error) {
 		tree.Symlink("etc/mtab", "../proc/self/mounts"),
 		tree.File("usr/lib/os-release", 0o644, []byte(osRelease)),
 	}, merged...)
-	for _, dir := range []string{"boot", "dev", "etc", "media", "mnt", "proc", "run", "sys", "usr/bin", "usr/sbin",
-		"usr/lib", "usr/lib64", "usr/share/oem", "var"} {
+	for _, dir := range []string{"boot", "dev", "media", "mnt", "proc", "run", "sys", "usr/bin", "usr/sbin",
+		"usr/lib", "usr/lib64", "usr/share/oem", "var",
+		// Where owners put files of their own.
+		"etc/modules-load.d", "etc/sysctl.d", "etc/systemd/network", "etc/systemd/system", "etc/tmpfiles.d"} {
 		entries = append(entries, tree.Directory(dir, 0o755))
 	}
 	return tree.New(entries...)
