@@ -71,6 +71,7 @@ func checkNetwork(t *testing.T, m *machine.Machine) {
 		{"networkctl list", "ipvlan"},
 		{"resolvectl dns", "(eth0): 10.0.2.3"},
 		{"resolvectl --legend=no query localhost", "127.0.0.1"},
+		{"ping -c1 -W10 10.0.2.2 && ping -6 -c1 -W10 ::1", "1 received, 0% packet loss"},
 		{"cat /sys/class/net/br7/bridge/vlan_filtering", "1"},
 		{"cat /sys/class/net/br7/brif/port7/state", "3"},
 	} {
