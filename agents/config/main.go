@@ -190,7 +190,7 @@ func (t *tool) run(ctx context.Context, o options) (different bool, err error) {
 // compile reads a document and makes its plan for this machine, with the removal
 // of the users that are no longer in it.
 func (t *tool) compile(file string) (plan.Plan, []byte, error) {
-	data, err := t.read(file)
+	data, err := cloudconfig.ReadFile(file, t.stdio.In)
 	if err != nil {
 		return plan.Plan{}, nil, err
 	}
@@ -232,20 +232,3 @@ func (t *tool) plan(name string, data []byte) (p plan.Plan, mistakes int, err er
 
 // oemSource is the document beside the owner's, whose users are not the owner's.
 const oemSource = "/usr/share/oem/cloud-config.yml"
-
-func (t *tool) read(file string) ([]byte, error) {
-	r := t.stdio.In
-	if file != "-" {
-		f, err := os.Open(file)
-		if err != nil {
-			return nil, fmt.Errorf("read user-data: %w", err)
-		}
-		defer f.Close()
-		r = f
-	}
-	data, err := io.ReadAll(io.LimitReader(r, cloudconfig.MaxSize+1))
-	if err != nil {
-		return nil, fmt.Errorf("read user-data: %w", err)
-	}
-	return data, nil
-}

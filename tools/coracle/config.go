@@ -7,7 +7,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/coracle-os/coracle/rootfs/cloudconfig"
@@ -83,7 +82,7 @@ func cmdConfigValidate(args []string, stdio program.Stdio) error {
 	}
 	mistakes := 0
 	for _, name := range files {
-		data, err := readConfig(name, stdio.In)
+		data, err := cloudconfig.ReadFile(name, stdio.In)
 		if err != nil {
 			return err
 		}
@@ -135,7 +134,7 @@ func cmdConfigPlan(args []string, stdio program.Stdio) error {
 		flags.Usage()
 		return errUsage
 	}
-	data, err := readConfig(files[0], stdio.In)
+	data, err := cloudconfig.ReadFile(files[0], stdio.In)
 	if err != nil {
 		return err
 	}
@@ -159,24 +158,6 @@ func cmdConfigPlan(args []string, stdio program.Stdio) error {
 		return exitCode(1)
 	}
 	return nil
-}
-
-// readConfig reads a file of at most the size that a machine takes.
-func readConfig(name string, stdin io.Reader) ([]byte, error) {
-	r := stdin
-	if name != "-" {
-		f, err := os.Open(name)
-		if err != nil {
-			return nil, fmt.Errorf("read user-data: %w", err)
-		}
-		defer f.Close()
-		r = f
-	}
-	data, err := io.ReadAll(io.LimitReader(r, cloudconfig.MaxSize+1))
-	if err != nil {
-		return nil, fmt.Errorf("read user-data: %w", err)
-	}
-	return data, nil
 }
 
 // printReport prints messages as compilers do and returns how many are
